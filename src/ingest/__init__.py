@@ -1,0 +1,1 @@
+"""Takes in customer messages from many channels, and loses none."""
