@@ -1,0 +1,1 @@
+"""The only SQL, and the spool beside it. One module a thing."""
