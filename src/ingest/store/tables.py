@@ -45,8 +45,12 @@ Moment = DateTime(timezone=True)
 
 
 def workspace_column() -> Column[int]:
-    """Return the column that every row has: whose it is."""
-    return Column("workspace_id", BigInteger, ForeignKey("workspace.id", name=None), nullable=False)
+    """Return the column that every row has: whose it is.
+
+    No foreign key: hot rows reach their workspace through their contact or channel, and a key here would have all
+    workers lock the same workspace row.
+    """
+    return Column("workspace_id", BigInteger, nullable=False)
 
 
 def id_column() -> Column[int]:
@@ -54,10 +58,10 @@ def id_column() -> Column[int]:
     return Column("id", BigInteger, Identity(), nullable=False)
 
 
-def contact_reference(table: str, column: str = "contact_id", **options: str) -> ForeignKeyConstraint:
+def contact_reference(table: str, column: str = "contact_id") -> ForeignKeyConstraint:
     """Return the foreign key to a contact of the same workspace: a link across workspaces cannot be written."""
     return ForeignKeyConstraint(
-        ["workspace_id", column], ["contact.workspace_id", "contact.id"], name=f"fk_{table}_{column}", **options
+        ["workspace_id", column], ["contact.workspace_id", "contact.id"], name=f"fk_{table}_{column}"
     )
 
 
@@ -82,6 +86,7 @@ app = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     workspace_column(),
+    ForeignKeyConstraint(["workspace_id"], ["workspace.id"]),
     Column("code", Text, nullable=False),
     Column("name", Text, nullable=False),
     Column("settings", JSONB, nullable=False, server_default=EMPTY_OBJECT),
@@ -94,6 +99,7 @@ channel = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     workspace_column(),
+    ForeignKeyConstraint(["workspace_id"], ["workspace.id"]),
     Column("app_id", BigInteger, ForeignKey("app.id")),
     Column("code", Text, nullable=False),
     Column("name", Text, nullable=False),
@@ -113,6 +119,7 @@ api_token = Table(
     metadata,
     Column("id", BigInteger, Identity(), primary_key=True),
     workspace_column(),
+    ForeignKeyConstraint(["workspace_id"], ["workspace.id"]),
     Column("name", Text, nullable=False, server_default=EMPTY_TEXT),
     Column("role", Text, nullable=False),
     Column("user_id", BigInteger),
@@ -512,7 +519,7 @@ job = Table(
     Column("key", Text),
     Column("trace_id", UUID(as_uuid=True)),
     Column("created_at", Moment, nullable=False, server_default=NOW),
-    UniqueConstraint("workspace_id", "queue", "key"),
+    Index("uq_job_key", "workspace_id", "queue", "key", unique=True, postgresql_where=text("key is not null")),
     Index("ix_job_due", "queue", "due_at"),
     postgresql_with={"fillfactor": "70"},
 )
