@@ -1,0 +1,158 @@
+"""Jobs: rows of work to do. Added with their cause, claimed for a while, deleted with their effect.
+
+A claim is a transaction of its own that leases due rows: nobody else takes them until the lease ends. The work and the
+deletion of its rows share one later transaction, and the deletion is fenced by the lease: a worker that slept past its
+lease deletes nothing and so must roll back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import msgspec
+from sqlalchemy import Connection, text
+
+from ingest.errors import Transient
+from ingest.jobs.types import JobType
+
+
+class LeaseLost(Transient):
+    """Somebody else holds the job now: roll back, the other one does the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A leased row. `attempts` counts this claim too. `body` carries raw requests and is None for most."""
+
+    id: int
+    workspace_id: int
+    name: str
+    args: dict[str, Any]
+    body: bytes | None
+    weight: int
+    attempts: int
+    is_solo: bool
+    last_error: str | None
+    trace_id: UUID | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The rows one claim took, and the lease they are held under. Empty when nothing is due."""
+
+    lease_id: UUID
+    jobs: tuple[ClaimedJob, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.jobs)
+
+    @property
+    def ids(self) -> list[int]:
+        """The ids of the claimed rows."""
+        return [job.id for job in self.jobs]
+
+
+ADD_JOBS = text("""
+    insert into job (workspace_id, queue, name, args, due_at, key)
+    select workspace_id, queue, name, args::jsonb, coalesce(cast(:due_at as timestamptz), now()), cast(:key as text)
+    from unnest(cast(:workspace_ids as bigint[]), cast(:queues as text[]), cast(:names as text[]), cast(:args as text[]))
+         as new (workspace_id, queue, name, args)
+    on conflict (workspace_id, queue, key) where key is not null do nothing
+""")
+
+# A first look without locks keeps a crowd of claimers off each other's rows; the lock then decides. A solo row is taken
+# alone; other rows are taken in order of their time until their weights reach the limit.
+CLAIM = text("""
+    with due as materialized (
+        select id, weight, is_solo, due_at from job
+        where queue = :queue and due_at <= now() and (leased_until is null or leased_until < now())
+        order by due_at, id
+        limit :rows
+        for update skip locked
+    ), ranked as (
+        select id, is_solo,
+               row_number() over ordered as position,
+               sum(weight) over ordered - weight as weight_before,
+               first_value(is_solo) over ordered as solo_first
+        from due
+        window ordered as (order by due_at, id)
+    )
+    update job
+    set lease_id = :lease_id,
+        leased_until = now() + make_interval(secs => :lease_seconds),
+        attempts = attempts + 1
+    from ranked
+    where job.id = ranked.id
+      and case when solo_first then position = 1 else not ranked.is_solo and weight_before < :weight end
+    returning job.id, job.workspace_id, job.name, job.args, job.body, job.weight, job.attempts, job.is_solo,
+              job.last_error, job.trace_id, job.created_at
+""")
+
+COMPLETE = text("delete from job where id = any(:ids) and lease_id = :lease_id")
+
+RELEASE = text("""
+    update job set lease_id = null, leased_until = null, last_error = :error, is_solo = is_solo or :solo,
+                   due_at = now() + make_interval(secs => :delay_seconds)
+    where id = any(:ids) and lease_id = :lease_id
+""")
+
+DUE_QUEUES = text("""
+    select distinct queue from job where due_at <= now() and (leased_until is null or leased_until < now())
+""")
+
+
+def add_jobs(tx: Connection, new: Sequence[JobType], due_at: datetime | None = None, key: str | None = None) -> None:
+    """Add jobs in one statement, due now or at `due_at`. A `key` already waiting on the queue is left as it is."""
+    if not new:
+        return
+    tx.execute(
+        ADD_JOBS,
+        {
+            "workspace_ids": [job.workspace_id for job in new],
+            "queues": [job.queue for job in new],
+            "names": [job.name for job in new],
+            "args": [msgspec.json.encode(job.args()).decode() for job in new],
+            "due_at": due_at,
+            "key": key,
+        },
+    )
+
+
+def claim_jobs(tx: Connection, queue: str, weight: int, lease_seconds: float, rows: int = 64) -> Claim:
+    """Lease due jobs of the queue, oldest first, until their weights reach `weight`; at least one if any is due.
+
+    The transaction need not wait for the disk: a lease that is forgotten in a crash is a lease that has ended.
+    """
+    lease_id = uuid4()
+    tx.execute(text("set local synchronous_commit = off"))
+    found = tx.execute(
+        CLAIM,
+        {"queue": queue, "weight": weight, "rows": rows, "lease_id": lease_id, "lease_seconds": lease_seconds},
+    )
+    return Claim(lease_id, tuple(sorted((ClaimedJob(*row) for row in found), key=lambda job: job.id)))
+
+
+def complete_jobs(tx: Connection, claim: Claim, ids: Sequence[int] | None = None) -> None:
+    """Delete the claim's jobs, or those of `ids`. Raises LeaseLost when any of them is held by somebody else by now."""
+    wanted = claim.ids if ids is None else list(ids)
+    deleted = tx.execute(COMPLETE, {"ids": wanted, "lease_id": claim.lease_id}).rowcount
+    if deleted != len(wanted):
+        raise LeaseLost(f"{len(wanted) - deleted} of {len(wanted)} jobs are held by another worker")
+
+
+def release_jobs(
+    tx: Connection, claim: Claim, ids: Sequence[int], *, error: str, delay_seconds: float, solo: bool
+) -> None:
+    """Give jobs back, due after the delay, with the error that stopped them; `solo` has them handled alone."""
+    tx.execute(
+        RELEASE,
+        {"ids": list(ids), "lease_id": claim.lease_id, "error": error, "delay_seconds": delay_seconds, "solo": solo},
+    )
+
+
+def list_due_queues(tx: Connection) -> list[str]:
+    """Return the queues that have due jobs nobody holds, by name."""
+    return sorted(tx.scalars(DUE_QUEUES))
