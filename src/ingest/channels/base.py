@@ -4,7 +4,9 @@ An adapter is two functions, `verify` and `parse`, and a line of facts. `verify`
 that arrived; `parse` runs later in a worker on the same bytes. Neither touches the network or the database.
 """
 
+import binascii
 import hmac
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -145,6 +147,14 @@ def unhex(text: str) -> bytes:
         return b""
 
 
+def unbase64(text: str) -> bytes:
+    """Return the bytes a base64 digest stands for, or b"" where it is none, as `unhex` does."""
+    try:
+        return binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return b""
+
+
 def require_recent(signed_at: datetime, received_at: datetime, tolerance_seconds: int = 300) -> None:
     """Raise BadSignature when the signed time is further than the tolerance from now, either way."""
     if abs(received_at - signed_at) > timedelta(seconds=tolerance_seconds):
@@ -152,12 +162,35 @@ def require_recent(signed_at: datetime, received_at: datetime, tolerance_seconds
 
 
 def decode_json(body: bytes | str) -> Any:
-    """Return the decoded JSON. Raises BadPayload for bytes that are not JSON or nest deeper than 32."""
+    """Return the decoded JSON. Raises BadPayload for bytes that are not JSON or nest deeper than 32.
+
+    No text in it holds a NUL or half of a surrogate pair (an emoji cut in two): no database would take the message.
+    """
     try:
         require_shallow(body)
-        return msgspec.json.decode(body)
+        try:
+            decoded = msgspec.json.decode(body)
+        except msgspec.DecodeError:
+            decoded = msgspec.json.decode(_with_whole_surrogates(body))
     except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError) as broken:
         raise BadPayload("body is not JSON that we can read") from broken
+    escaped_nul = b"\\u0000" in body if isinstance(body, bytes) else "\\u0000" in body
+    return _without_nul(decoded) if escaped_nul else decoded
+
+
+def _with_whole_surrogates(body: bytes | str) -> bytes:
+    """Return the JSON with each lone surrogate as "?". The standard library reads them, msgspec does not."""
+    return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, list):
+        return [_without_nul(each) for each in value]
+    if isinstance(value, dict):
+        return {_without_nul(name): _without_nul(each) for name, each in value.items()}
+    return value
 
 
 def require_shallow(body: bytes | str) -> None:
@@ -219,5 +252,6 @@ __all__ = [
     "require_hmac",
     "require_recent",
     "require_setting",
+    "unbase64",
     "unhex",
 ]
