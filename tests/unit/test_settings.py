@@ -1,0 +1,128 @@
+"""The environment becomes settings, and what is wrong with it is said by the variable's name."""
+
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from pydantic import ValidationError
+
+from ingest.embedded.places import places
+from ingest.errors import BadSetting
+from ingest.settings import ensure_secret_key, read_settings
+
+OWN_DATABASE = "postgresql://user:hidden@db:5432/ingest"
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("INGEST_") or name in {"DATABASE_URL", "BROKER_URL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_nothing_given_means_the_embedded_system_here(tmp_path: Path) -> None:
+    settings = read_settings()
+    embedded = places(tmp_path / "data")
+    assert (settings.database_url, settings.broker_url) == (embedded.database_url(), embedded.broker_url)
+    assert (settings.embeds_database, settings.embeds_broker) == (True, True)
+    assert settings.public_url == "http://127.0.0.1:8080"
+    assert settings.spool_dir == Path("data/spool")
+
+
+def test_variables_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {
+        "DATABASE_URL": OWN_DATABASE,
+        "BROKER_URL": "valkey://cache:6379/1",
+        "INGEST_PORT": "9000",
+        "INGEST_DATA_DIR": "/srv/ingest",
+        "INGEST_PUBLIC_URL": "https://messages.example.com/",
+        "INGEST_BATCH_EVENTS": "100",
+    }
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    settings = read_settings()
+    assert settings.database_url == "postgresql+psycopg://user:hidden@db:5432/ingest"
+    assert settings.broker_url == "redis://cache:6379/1"
+    assert (settings.embeds_database, settings.embeds_broker) == (False, False)
+    assert (settings.port, settings.batch_events) == (9000, 100)
+    assert settings.public_url == "https://messages.example.com"
+    assert settings.spool_dir == Path("/srv/ingest/spool")
+
+
+def test_empty_variable_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_URL", "")
+    monkeypatch.setenv("INGEST_PORT", "")
+    assert read_settings() == read_settings(port=8080)
+    assert read_settings().embeds_broker
+
+
+def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://elsewhere/x")
+    monkeypatch.setenv("INGEST_PORT", "9000")
+    settings = read_settings(database_url=OWN_DATABASE, port=9001, host=None)
+    assert settings.database_url.endswith("@db:5432/ingest")
+    assert (settings.port, settings.host) == (9001, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("DATABASE_URL", "mysql://x/y", "DATABASE_URL: must be a PostgreSQL URL such as"),
+        ("DATABASE_URL", "sqlite:///x", "DATABASE_URL: must be a PostgreSQL URL such as"),
+        ("BROKER_URL", "sqs://", "BROKER_URL: must be a Redis, Valkey or RabbitMQ URL such as"),
+        ("INGEST_SECRET_KEY", "password", "INGEST_SECRET_KEY: every comma-separated part must be a Fernet key"),
+        ("INGEST_PUBLIC_URL", "messages.example.com", "INGEST_PUBLIC_URL: must be an absolute URL"),
+        ("INGEST_PUBLIC_URL", "https://messages.example.com/?x=1", "INGEST_PUBLIC_URL: must be an absolute URL"),
+        ("INGEST_PORT", "high", "INGEST_PORT: .*integer"),
+        ("INGEST_PORT", "70000", "INGEST_PORT: .*65535"),
+        ("INGEST_LOG_LEVEL", "loud", "INGEST_LOG_LEVEL: .*'info'"),
+    ],
+)
+def test_unusable_variable_is_named_with_what_to_put_there(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, told: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(BadSetting, match=told):
+        read_settings()
+
+
+def test_secrets_are_in_no_message_and_no_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    key = Fernet.generate_key().decode()
+    assert key not in repr(read_settings(secret_key=key))
+    assert "hidden" not in repr(read_settings(database_url=OWN_DATABASE))
+    monkeypatch.setenv("INGEST_SECRET_KEY", "canary")
+    with pytest.raises(BadSetting) as raised:
+        read_settings()
+    assert "canary" not in str(raised.value)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        read_settings().port = 1
+
+
+def test_several_keys_come_newest_first() -> None:
+    new, old = Fernet.generate_key().decode(), Fernet.generate_key().decode()
+    assert read_settings(secret_key=f"{new}, {old}").secret_keys == (new, old)
+
+
+def test_own_database_needs_a_key_of_its_own(tmp_path: Path) -> None:
+    settings = read_settings(database_url=OWN_DATABASE, data_dir=tmp_path)
+    ensure_secret_key(settings)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(BadSetting, match="INGEST_SECRET_KEY is not set"):
+        _ = settings.secret_keys
+
+
+def test_embedded_system_makes_its_key_once_and_keeps_it(tmp_path: Path) -> None:
+    settings = read_settings(data_dir=tmp_path / "data")
+    with pytest.raises(BadSetting, match="no secret key"):
+        _ = settings.secret_keys
+    ensure_secret_key(settings)
+    made = settings.secret_keys
+    ensure_secret_key(settings)
+    assert settings.secret_keys == made
+    assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o777 == 0o600
+    Fernet(made[0])
