@@ -26,14 +26,19 @@ def as_object(value: object) -> JSON:
 
 def as_text(value: object) -> str | None:
     """Return a string trimmed or a number as its digits; None for anything else and for blanks."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return None
-    return str(value).strip() or None
+    if isinstance(value, str):
+        return value.strip() or None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return None
 
 
 def text_in(item: JSON, *names: str) -> str | None:
     """Return the first of the named fields that holds text, trimmed; numbers as digits; None where none does."""
-    return next((text for name in names if (text := as_text(item.get(name)))), None)
+    for name in names:
+        if (text := as_text(item.get(name))) is not None:
+            return text
+    return None
 
 
 def words_in(item: JSON, name: str) -> str:
