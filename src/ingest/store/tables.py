@@ -9,6 +9,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     Date,
     DateTime,
     ForeignKey,
@@ -41,6 +42,14 @@ NOW = text("now()")
 FALSE = text("false")
 EMPTY_TEXT = text("''")
 EMPTY_OBJECT = text("'{}'::jsonb")
+SEARCH_TEXT = (
+    "lower(first_name || ' ' || coalesce(last_name, '') || E'\\n' || coalesce(display_name, '') || E'\\n' "
+    "|| coalesce(email, '') || E'\\n' || coalesce(phone, ''))"
+)
+NAME_KEY = (
+    "left(lower(coalesce(nullif(trim(first_name || ' ' || coalesce(last_name, '')), ''), "
+    "display_name, phone, email, '')), 100)"
+)
 Moment = DateTime(timezone=True)
 
 
@@ -168,6 +177,9 @@ contact = Table(
     # Hours since 1970 of last_message_at. Sorting by activity goes by this column, which changes at most once an hour,
     # so that storing a message leaves every index alone (a heap-only update).
     Column("activity_hour", Integer),
+    # The provider time of the newest event that carried facts about the person, and 64 bits of those facts' hash.
+    Column("profile_at", Moment),
+    Column("profile_hash", BigInteger),
     # The start of the billing cycle in which the contact was last counted.
     Column("active_cycle", Date),
     Column("source", Text, nullable=False),
@@ -175,8 +187,32 @@ contact = Table(
     Column("deletion_job_id", BigInteger),
     Column("created_at", Moment, nullable=False, server_default=NOW),
     Column("updated_at", Moment, nullable=False, server_default=NOW),
+    # What search looks through, and what lists are sorted by: lower-case, one line a name, email and phone.
+    Column("search_text", Text, Computed(SEARCH_TEXT, persisted=True)),
+    Column("name_key", Text(collation="C"), Computed(NAME_KEY, persisted=True)),
     PrimaryKeyConstraint("workspace_id", "id"),
     CheckConstraint("status in ('open', 'closed', 'snoozed')", name="status"),
+    Index("ix_contact_search", text("search_terms(workspace_id, search_text)"), postgresql_using="gin"),
+    Index("ix_contact_name_key", "workspace_id", "name_key", "id"),
+    Index("ix_contact_created_at", "workspace_id", "created_at", "id"),
+    Index(
+        "ix_contact_country_code",
+        "workspace_id",
+        "country_code",
+        "id",
+        postgresql_where=text("country_code is not null"),
+    ),
+    Index("ix_contact_language", "workspace_id", "language", "id", postgresql_where=text("language is not null")),
+    Index(
+        "ix_contact_assignee_id", "workspace_id", "assignee_id", "id", postgresql_where=text("assignee_id is not null")
+    ),
+    Index(
+        "ix_contact_lifecycle_id",
+        "workspace_id",
+        "lifecycle_id",
+        "id",
+        postgresql_where=text("lifecycle_id is not null"),
+    ),
     Index("ix_contact_activity", "workspace_id", "activity_hour"),
     Index("ix_contact_blocked", "workspace_id", "id", postgresql_where=text("blocked_at is not null")),
     Index("ix_contact_merged_into", "workspace_id", "merged_into", postgresql_where=text("merged_into is not null")),
@@ -197,9 +233,8 @@ identity = Table(
     Column("alias_of", BigInteger),
     Column("contact_id", BigInteger, nullable=False),
     Column("origin_contact_id", BigInteger, nullable=False),
-    # The channel's latest facts about the person and their provider time: newer facts replace them.
+    # The channel's facts about the person, as last applied to the contact.
     Column("profile", JSONB, nullable=False, server_default=EMPTY_OBJECT),
-    Column("profile_at", Moment),
     Column("opted_out_at", Moment),
     Column("consent_at", Moment),
     Column("connected_at", Moment, nullable=False),

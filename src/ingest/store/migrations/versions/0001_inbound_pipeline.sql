@@ -47,6 +47,8 @@ CREATE TABLE contact (
     last_incoming_at TIMESTAMP WITH TIME ZONE,
     last_channel_id BIGINT,
     activity_hour INTEGER,
+    profile_at TIMESTAMP WITH TIME ZONE,
+    profile_hash BIGINT,
     active_cycle DATE,
     source TEXT NOT NULL,
     merged_into BIGINT,
@@ -380,7 +382,6 @@ CREATE TABLE identity (
     contact_id BIGINT NOT NULL,
     origin_contact_id BIGINT NOT NULL,
     profile JSONB DEFAULT '{}'::jsonb NOT NULL,
-    profile_at TIMESTAMP WITH TIME ZONE,
     opted_out_at TIMESTAMP WITH TIME ZONE,
     consent_at TIMESTAMP WITH TIME ZONE,
     connected_at TIMESTAMP WITH TIME ZONE NOT NULL,
@@ -422,6 +423,7 @@ END
 $$;
 GRANT ingest_api TO CURRENT_USER;
 GRANT USAGE ON SCHEMA public TO ingest_api;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ingest_api;
 
 ALTER TABLE active_contact ENABLE ROW LEVEL SECURITY;
 CREATE POLICY active_contact_wall ON active_contact TO ingest_api USING (workspace_id = current_setting('ingest.workspace_id')::bigint);
