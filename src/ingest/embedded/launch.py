@@ -26,7 +26,7 @@ CAP_DAC_OVERRIDE = 1
 def main() -> None:
     """Execute the command in argv[2:] as told by the JSON object in argv[1]; never returns."""
     told = json.loads(sys.argv[1])
-    os.umask(0o077)
+    os.umask(told["umask"])
     if told["uid"] is not None:
         _become(told["uid"], told["gid"], pass_closed_directories=told["pass_closed_directories"])
     if sys.platform == "linux":

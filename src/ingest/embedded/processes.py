@@ -139,6 +139,7 @@ class ServerProcess:
             "death_signal": int(self.death_signal),
             "parent": os.getpid(),
             "directory": str(self.directory),
+            "umask": 0o077,
         }
         return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(told), *map(str, command)]
 
