@@ -1,0 +1,85 @@
+"""The Celery application's settings, pinned: what keeps bells cheap and a worker's end harmless.
+
+A Celery message only says that a queue has work; no message carries data and none is the truth. Whoever can write to the
+broker can run registered tasks, so only JSON is accepted and remote control stays off.
+"""
+
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from ingest.errors import BadSetting
+from ingest.jobs.queues import QUEUES
+
+HARD_LIMIT_SECONDS = 120
+SOFT_SHUTDOWN_SECONDS = 20
+
+PINNED: dict[str, Any] = {
+    "accept_content": ["json"],
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "task_ignore_result": True,
+    "result_backend": None,
+    "task_acks_late": True,
+    "task_reject_on_worker_lost": True,
+    "task_create_missing_queues": False,
+    "task_time_limit": HARD_LIMIT_SECONDS,
+    "task_send_sent_event": False,
+    "worker_send_task_events": False,
+    "worker_prefetch_multiplier": 1,
+    "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_SECONDS,
+    "worker_enable_soft_shutdown_on_idle": True,
+    "worker_eta_task_limit": 100,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "worker_max_tasks_per_child": 5000,
+    "worker_enable_remote_control": False,
+    "worker_hijack_root_logger": False,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "enable_utc": True,
+    "timezone": "UTC",
+}
+
+
+def make_celery(broker_url: str, prefix: str, role: str) -> Celery:
+    """Return the Celery application for a role: "publisher" gives up on a dead broker within a second, "worker" waits.
+
+    `prefix` goes before every key on Redis and Valkey; on RabbitMQ a virtual host keeps installations apart.
+    """
+    app = Celery("ingest", broker=broker_url, set_as_current=role == "worker")
+    app.conf.update(
+        PINNED,
+        task_queues=[Queue(name, Exchange(name, type="direct"), routing_key=name, durable=True) for name in QUEUES],
+        task_default_queue=QUEUES[-1],
+        task_publish_retry=False,
+        broker_connection_timeout=1 if role == "publisher" else 5,
+        broker_transport_options=transport_options(broker_url, prefix, role),
+    )
+    return app
+
+
+def transport_options(broker_url: str, prefix: str, role: str) -> dict[str, Any]:
+    """Return the transport's options: short waits for those who publish, quick restoring for those who consume."""
+    if broker_url.startswith("amqp"):
+        # A bell that cannot be confirmed in a second is rung again by the beat.
+        return {"confirm_publish": False, "connect_timeout": 1, "read_timeout": None, "write_timeout": 1}
+    return {
+        "socket_timeout": 1 if role == "publisher" else 30,
+        "socket_connect_timeout": 1,
+        "socket_keepalive": not broker_url.startswith("redis+socket"),
+        "health_check_interval": 5,
+        "visibility_timeout": 2 * HARD_LIMIT_SECONDS,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "retry_on_timeout": False,
+        "global_keyprefix": f"{prefix}:",
+    }
+
+
+def require_pinned(app: Celery) -> None:
+    """Raise BadSetting when a pinned setting was changed, by a plug-in or an environment of Celery's own."""
+    changed = [name for name, value in PINNED.items() if app.conf.get(name) != value]
+    if changed:
+        raise BadSetting(f"Celery settings must stay as pinned, but these differ: {', '.join(changed)}")
+

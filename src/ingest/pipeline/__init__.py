@@ -1,0 +1,1 @@
+"""The steps, one module each. Steps never import each other: they meet through jobs."""

@@ -1,0 +1,241 @@
+"""Step `receive`: prove the request, make it durable in a grouped commit, ring the queue, answer.
+
+Requests that arrive while a commit is under way wait for the next one and share it: alone, a request commits at once;
+under load, up to 500 share one. While PostgreSQL is away, or takes longer than a second, the group goes to the spool
+instead, and from there into PostgreSQL when it is back. Only when neither takes it, the answer is 503.
+
+A group whose commit has an unknown outcome may end up both in the database and in the spool: unique message ids make
+the second one a duplicate.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+import psycopg
+import structlog
+
+from ingest.channels.base import Adapter, Webhook
+from ingest.errors import Transient
+from ingest.jobs import queues
+from ingest.jobs.publisher import Publisher
+from ingest.store.intake import IntakeRow, RawRequest, add_intake_rows, encode_rows
+from ingest.store.spool import Spool, SpoolFile
+
+log = structlog.get_logger()
+
+MAX_GROUP_REQUESTS = 500
+MAX_GROUP_BYTES = 4 * 1024 * 1024
+# A large body never joins a group: nobody small waits for it.
+LARGE_BODY_BYTES = 256 * 1024
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+CONNECT_SECONDS = 2
+WRITE_SECONDS = 1.0
+DRAIN_SECONDS = 10.0
+RETRY_SECONDS = 0.5
+
+# What parsing needs of a request's headers. Everything else, credentials above all, ends at the edge.
+KEPT_HEADERS = frozenset({"content-type", "x-envelope-to", "x-envelope-from", "x-authenticated-mail"})
+
+_row_encoder = msgspec.msgpack.Encoder()
+_row_decoder = msgspec.msgpack.Decoder(IntakeRow)
+
+
+class Unavailable(Transient):
+    """Neither the database nor the spool takes the request: answer 503, so that the provider repeats it."""
+
+
+def prove(adapter: Adapter, hook: Webhook) -> None:
+    """Raise BadSignature unless the request is the provider's, BadShape where it breaks a format of our own."""
+    adapter.verify(hook)
+    if adapter.check is not None:
+        adapter.check(hook)
+
+
+@dataclass(slots=True)
+class IntakeFigures:
+    """What the intake has done since it started, for the metrics."""
+
+    committed: int = 0
+    spooled: int = 0
+    refused: int = 0
+    groups: int = 0
+    replayed: int = 0
+
+
+class Intake:
+    """Makes requests durable in groups. Lives in one event loop; owns one database connection and the spool."""
+
+    def __init__(
+        self,
+        conninfo: str,
+        spool: Spool,
+        publisher: Publisher,
+        *,
+        on_group: Callable[[int, float], None] = lambda size, seconds: None,
+    ) -> None:
+        self._conninfo = conninfo
+        self._spool = spool
+        self._publisher = publisher
+        self._on_group = on_group
+        self._waiting: list[tuple[RawRequest, asyncio.Future[None]]] = []
+        self._waiting_bytes = 0
+        self._arrived = asyncio.Event()
+        self._connection: psycopg.AsyncConnection[object] | None = None
+        self._is_database_away = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._is_closing = False
+        self.figures = IntakeFigures()
+
+    async def start(self) -> None:
+        """Check the spool and start writing. Raises BadSetting when the spool cannot be written."""
+        self._spool.check()
+        self._tasks = [asyncio.create_task(self._write_groups()), asyncio.create_task(self._drain_spool())]
+
+    async def stop(self) -> None:
+        """Write what is waiting, then stop. Requests that come later are refused."""
+        self._is_closing = True
+        self._arrived.set()
+        writer, drainer = self._tasks
+        drainer.cancel()
+        await asyncio.wait([writer], timeout=DRAIN_SECONDS)
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await self._disconnect()
+        self._spool.release()
+
+    async def accept(self, request: RawRequest) -> None:
+        """Return once the request is durable. Raises Unavailable when it cannot be made so.
+
+        A caller that is cancelled meanwhile, because its client hung up, neither stops nor repeats the write.
+        """
+        if self._is_closing or self._waiting_bytes > MAX_WAITING_BYTES:
+            self.figures.refused += 1
+            raise Unavailable("too much is waiting to be written")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, done))
+        self._waiting_bytes += len(request.body)
+        self._arrived.set()
+        await done
+
+    @property
+    def is_database_away(self) -> bool:
+        """Whether the last write found no database."""
+        return self._is_database_away
+
+    async def _write_groups(self) -> None:
+        while not (self._is_closing and not self._waiting):
+            await self._arrived.wait()
+            group = self._take_group()
+            if group:
+                await self._write_group(group)
+
+    def _take_group(self) -> list[tuple[RawRequest, asyncio.Future[None]]]:
+        size = total = 0
+        for request, _ in self._waiting:
+            length = len(request.body)
+            if size and (length > LARGE_BODY_BYTES or total + length > MAX_GROUP_BYTES):
+                break
+            size += 1
+            total += length
+            if size == MAX_GROUP_REQUESTS or length > LARGE_BODY_BYTES:
+                break
+        group, self._waiting = self._waiting[:size], self._waiting[size:]
+        self._waiting_bytes -= total
+        if not self._waiting and not self._is_closing:
+            self._arrived.clear()
+        return group
+
+    async def _write_group(self, group: Sequence[tuple[RawRequest, asyncio.Future[None]]]) -> None:
+        started = asyncio.get_running_loop().time()
+        refusal: Unavailable | None = None
+        try:
+            await self._make_durable(encode_rows([request for request, _ in group]), len(group))
+        except Unavailable as refused:
+            self.figures.refused += len(group)
+            refusal = refused
+        for _, done in group:
+            if done.done():
+                continue
+            if refusal is None:
+                done.set_result(None)
+            else:
+                done.set_exception(refusal)
+        self._on_group(len(group), asyncio.get_running_loop().time() - started)
+
+    async def _make_durable(self, rows: list[IntakeRow], size: int) -> None:
+        self.figures.groups += 1
+        if not self._is_database_away and await self._commit(rows):
+            self.figures.committed += size
+            return
+        try:
+            await asyncio.to_thread(self._spool.append, [_row_encoder.encode(row) for row in rows])
+        except Transient as full:
+            raise Unavailable(str(full)) from full
+        self.figures.spooled += size
+
+    async def _commit(self, rows: list[IntakeRow]) -> bool:
+        """Return whether the rows are committed. False may also mean that nobody knows."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS + (CONNECT_SECONDS if self._connection is None else 0)):
+                await add_intake_rows(await self._connect(), rows)
+        except (psycopg.Error, TimeoutError, OSError) as away:
+            self._is_database_away = True
+            log.warning("database.lost", error=type(away).__name__)
+            await self._disconnect()
+            return False
+        self._publisher.ring([queues.RESOLVE])
+        return True
+
+    async def _connect(self) -> psycopg.AsyncConnection[object]:
+        if self._connection is None:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="ingest-web-intake"
+            )
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            # A hung server must not hold us: closing only drops our end of the socket.
+            with contextlib.suppress(psycopg.Error, TimeoutError, OSError):
+                await connection.close()
+
+    async def _drain_spool(self) -> None:
+        """Bring the spool's records into the database whenever it answers; look for other processes' leftovers too."""
+        while True:
+            await asyncio.sleep(RETRY_SECONDS)
+            try:
+                await self._replay()
+            except (psycopg.Error, TimeoutError, OSError) as away:
+                log.info("spool.waited", error=type(away).__name__)
+
+    async def _replay(self) -> None:
+        if not self._is_database_away and not await asyncio.to_thread(self._spool.size_bytes):
+            return
+        async with asyncio.timeout(CONNECT_SECONDS + DRAIN_SECONDS):
+            connection = await psycopg.AsyncConnection.connect(
+                self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="ingest-web-spool"
+            )
+        try:
+            # The database answers: new requests go there again, so that the spool's files can only become fewer.
+            self._is_database_away = False
+            await asyncio.to_thread(self._spool.release)
+            for file in self._spool.adopt():
+                await self._replay_file(connection, file)
+        finally:
+            await connection.close()
+
+    async def _replay_file(self, connection: psycopg.AsyncConnection[object], file: SpoolFile) -> None:
+        rows = [_row_decoder.decode(record) for record in file.records]
+        for row in rows:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                await add_intake_rows(connection, [row])
+        replayed = sum(row.weight for row in rows)
+        self.figures.replayed += replayed
+        self._publisher.ring([queues.RESOLVE])
+        log.info("spool.replayed", requests=replayed, damaged_bytes=len(file.damaged))

@@ -1,0 +1,107 @@
+"""Wires the settings into engine, publisher, sealer and spool. The only place that does."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+
+from ingest.jobs.celery import make_celery
+from ingest.jobs.publisher import CeleryPublisher, NoPublisher, Publisher
+from ingest.settings import Settings
+from ingest.store.sealing import Sealer
+from ingest.store.spool import Spool
+from ingest.store.unit_of_work import UnitOfWork, unit_of_work
+
+# No statement of ours takes long; whatever does is stuck, and is better repeated.
+SESSION_SETTINGS = {
+    "lock_timeout": "2s",
+    "statement_timeout": "15s",
+    "idle_in_transaction_session_timeout": "30s",
+    "client_connection_check_interval": "5s",
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+}
+
+
+def now() -> datetime:
+    """Return the time, aware UTC."""
+    return datetime.now(UTC)
+
+
+def make_engine(database_url: str, application_name: str, pool_size: int = 4) -> Engine:
+    """Return an engine whose sessions carry our time-outs. Parameters never appear in errors: they hold people's data."""
+    engine = create_engine(
+        database_url,
+        pool_size=pool_size,
+        max_overflow=2,
+        pool_timeout=5,
+        pool_pre_ping=False,
+        hide_parameters=True,
+        connect_args={"application_name": application_name, "connect_timeout": 3, "keepalives_idle": 10},
+    )
+
+    @event.listens_for(engine, "connect")
+    def set_session(connection: Any, _record: object) -> None:
+        settings = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in SESSION_SETTINGS.items())
+        with connection.cursor() as cursor:
+            cursor.execute(f"select {settings}")
+        connection.commit()
+
+    return engine
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Everything a process works with. `role` names the process in the database's activity view."""
+
+    settings: Settings
+    role: str = "cli"
+    clock: Callable[[], datetime] = now
+
+    @classmethod
+    def from_settings(cls, settings: Settings, role: str = "cli") -> "Runtime":
+        """Return the runtime; nothing is connected yet."""
+        return cls(settings, role)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine, with one pool a process. Made at first use, so that it is never inherited by a fork."""
+        return make_engine(self.settings.database_url, f"ingest-{self.role}", self.settings.database_pool_size)
+
+    @cached_property
+    def publisher(self) -> Publisher:
+        """Whoever rings for queues."""
+        if not self.settings.broker_url:
+            return NoPublisher()
+        return CeleryPublisher(make_celery(self.settings.broker_url, self.settings.broker_prefix, "publisher"))
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        """The sealer of channel secrets."""
+        return Sealer(self.settings.secret_keys)
+
+    @property
+    def conninfo(self) -> str:
+        """The database's URL as libpq reads it."""
+        return make_url(self.settings.database_url).set(drivername="postgresql").render_as_string(hide_password=False)
+
+    def spool(self) -> Spool:
+        """Return this process's spool."""
+        return Spool(self.settings.spool_dir, self.settings.spool_max_bytes)
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """Give a transaction, committed at the end."""
+        with self.engine.begin() as tx:
+            yield tx
+
+    @contextmanager
+    def unit_of_work(self) -> Iterator[UnitOfWork]:
+        """Give a unit of work: a transaction, committed at the end, after which its follow-up jobs are rung for."""
+        with unit_of_work(self.engine, self.publisher, self.clock) as uow:
+            yield uow

@@ -1,0 +1,102 @@
+"""Makes accepted requests durable: one job row a workspace and group, one statement, one commit.
+
+The web process is asyncio, and this is its only statement on the hot path, so it goes through psycopg directly. Being a
+single statement in autocommit mode it is one round trip and one transaction.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import msgspec
+from psycopg import AsyncConnection
+
+from ingest.jobs.types import ResolveRequests
+
+
+class RawRequest(msgspec.Struct, frozen=True, array_like=True):
+    """A proved request as it is kept until a worker has parsed it.
+
+    `accepted_at` is aware UTC. `channel_id` is 0 where the call came to an app's URL. `headers` are the few that parsing
+    needs, never credentials.
+    """
+
+    workspace_id: int
+    channel_id: int
+    app_id: int
+    accepted_at: datetime
+    trace_id: bytes
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class IntakeRow(msgspec.Struct, frozen=True, array_like=True):
+    """A group of requests of one workspace, encoded: what becomes a job row, or a record of the spool."""
+
+    workspace_id: int
+    weight: int
+    trace_id: bytes
+    counts: dict[int, int]
+    body: bytes
+
+
+_encoder = msgspec.msgpack.Encoder()
+_requests = msgspec.msgpack.Decoder(list[RawRequest])
+
+ADD_ROWS = f"""
+    with counted as (
+        insert into tally (workspace_id, channel_id, outcome, count)
+        select * from unnest(%b::bigint[], %b::bigint[], %b::text[], %b::bigint[])
+    )
+    insert into job (workspace_id, queue, name, body, weight, trace_id)
+    select workspace_id, '{ResolveRequests.queue}', '{ResolveRequests.name}', body, weight, trace_id
+    from unnest(%b::bigint[], %b::bytea[], %b::int[], %b::uuid[]) as new (workspace_id, body, weight, trace_id)
+"""  # noqa: S608 - constants of ours
+
+
+def encode_rows(requests: Sequence[RawRequest]) -> list[IntakeRow]:
+    """Return the requests as rows, one a workspace, in order of arrival within each."""
+    groups: dict[int, list[RawRequest]] = {}
+    for request in requests:
+        groups.setdefault(request.workspace_id, []).append(request)
+    return [
+        IntakeRow(
+            workspace_id,
+            len(group),
+            group[0].trace_id,
+            dict(Counter(request.channel_id for request in group)),
+            _encoder.encode(group),
+        )
+        for workspace_id, group in groups.items()
+    ]
+
+
+def encode_requests(requests: Sequence[RawRequest]) -> bytes:
+    """Return the requests as the body of a job row."""
+    return _encoder.encode(requests)
+
+
+def decode_requests(body: bytes) -> list[RawRequest]:
+    """Return the requests of a job row's body."""
+    return _requests.decode(body)
+
+
+async def add_intake_rows(connection: AsyncConnection[object], rows: Sequence[IntakeRow]) -> None:
+    """Insert the rows and count them as accepted; durable when this returns. The connection is in autocommit mode."""
+    tallies = [(row.workspace_id, channel_id, count) for row in rows for channel_id, count in row.counts.items()]
+    await connection.execute(
+        ADD_ROWS,
+        (
+            [workspace_id for workspace_id, _, _ in tallies],
+            [channel_id for _, channel_id, _ in tallies],
+            ["accepted"] * len(tallies),
+            [count for _, _, count in tallies],
+            [row.workspace_id for row in rows],
+            [row.body for row in rows],
+            [row.weight for row in rows],
+            [UUID(bytes=row.trace_id) for row in rows],
+        ),
+    )

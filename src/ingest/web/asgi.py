@@ -1,0 +1,70 @@
+"""The few pieces of ASGI that the raw webhook path needs: read a bounded body, send an answer."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from ingest.channels.base import Answer
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+BODY_SECONDS = 10.0
+
+
+class BodyTooLarge(Exception):
+    """The body is longer than the channel allows."""
+
+
+class ClientGone(Exception):
+    """The client hung up before the body was complete."""
+
+
+def json_answer(status: int, error: str, message: str) -> Answer:
+    """Return an error in the shape that all our errors have."""
+    body = f'{{"code":{status},"message":"{message}","error":"{error}"}}'.encode()
+    return Answer(status, body, "application/json")
+
+
+async def read_body(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
+    """Return the body. Raises BodyTooLarge beyond `limit` bytes, TimeoutError after ten seconds, ClientGone."""
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise BodyTooLarge
+    message = await receive()
+    if not message.get("more_body", False) and message["type"] == "http.request":
+        # Nearly every webhook arrives in one piece: no timer for those.
+        body = bytes(message.get("body", b""))
+        if len(body) > limit:
+            raise BodyTooLarge
+        return body
+    async with asyncio.timeout(BODY_SECONDS):
+        return await _read_pieces(receive, message, limit)
+
+
+async def _read_pieces(receive: Receive, message: MutableMapping[str, Any], limit: int) -> bytes:
+    pieces: list[bytes] = []
+    total = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece = bytes(message.get("body", b""))
+        pieces.append(piece)
+        total += len(piece)
+        if total > limit:
+            raise BodyTooLarge
+        if not message.get("more_body", False):
+            return b"".join(pieces)
+        message = await receive()
+
+
+async def send_answer(send: Send, answer: Answer, *extra: tuple[bytes, bytes]) -> None:
+    """Send the whole answer."""
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"content-length", str(len(answer.body)).encode()),
+        *extra,
+    ]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

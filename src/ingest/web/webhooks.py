@@ -1,0 +1,133 @@
+"""The webhook path, as plain ASGI: find the channel, prove the request, make it durable, answer.
+
+`/webhooks/{channel id}` is a channel's URL, `/webhooks/app/{app id}` that of an application whose payloads name the
+account. Nothing is parsed here but our own formats.
+"""
+
+import os
+import re
+from datetime import UTC, datetime
+
+import structlog
+
+from ingest.channels.base import Adapter, Answer, Webhook
+from ingest.errors import BadPayload, BadSetting, BadShape, BadSignature
+from ingest.pipeline.receive import KEPT_HEADERS, Intake, Unavailable, prove
+from ingest.store.channels import Endpoint
+from ingest.store.intake import RawRequest
+from ingest.web.asgi import BodyTooLarge, ClientGone, Receive, Scope, Send, json_answer, read_body, send_answer
+from ingest.web.endpoints import Endpoints
+from ingest.web.metrics import EDGE, count_edge
+
+log = structlog.get_logger()
+
+PATH = re.compile(r"^/webhooks/(?:(app)/)?(\d{1,18})(?:/.*)?$")
+
+UNKNOWN = json_answer(404, "unknown_channel", "no such channel")
+TOO_LARGE = json_answer(413, "too_large", "the body is larger than this channel takes")
+TOO_SLOW = json_answer(408, "too_slow", "the body took longer than ten seconds")
+NOT_ALLOWED = json_answer(405, "method_not_allowed", "this channel is called with POST")
+UNAVAILABLE = json_answer(503, "unavailable", "cannot be stored right now, please repeat")
+RETRY_AFTER = (b"retry-after", b"5")
+
+
+class Webhooks:
+    """Answers webhook calls. `public_url` is how providers see us: signatures over URLs are checked with it."""
+
+    def __init__(self, intake: Intake, endpoints: Endpoints, public_url: str) -> None:
+        self._intake = intake
+        self._endpoints = endpoints
+        self._public_url = public_url
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        with EDGE.time():
+            try:
+                answer = await self._answer(scope, receive)
+            except ClientGone:
+                count_edge("gone")
+                return
+            except Unavailable:
+                count_edge("unavailable")
+                await send_answer(send, UNAVAILABLE, RETRY_AFTER)
+                return
+        await send_answer(send, answer)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        found = PATH.match(scope["path"])
+        known = await self._endpoints.get("app" if found[1] else "channel", int(found[2])) if found else None
+        if known is None:
+            count_edge("unknown")
+            return UNKNOWN
+        endpoint, adapter = known
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            body = await read_body(receive, headers, adapter.max_body)
+        except BodyTooLarge:
+            count_edge("too_large")
+            return TOO_LARGE
+        except TimeoutError:
+            count_edge("too_slow")
+            return TOO_SLOW
+        hook = Webhook(
+            scope["method"],
+            self._called_url(scope),
+            headers,
+            body,
+            endpoint.settings,
+            endpoint.secrets,
+            datetime.now(UTC),
+        )
+        return await self._take(endpoint, adapter, hook)
+
+    def _called_url(self, scope: Scope) -> str:
+        # From configuration, never from Host or X-Forwarded-*: those are the caller's words.
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        query = scope.get("query_string", b"")
+        path = raw_path.split(b"?", 1)[0].decode("latin-1")
+        return f"{self._public_url}{path}{'?' if query else ''}{query.decode('latin-1')}"
+
+    async def _take(self, endpoint: Endpoint, adapter: Adapter, hook: Webhook) -> Answer:
+        try:
+            greeting = adapter.handshake(hook) if adapter.handshake is not None else None
+            if greeting is not None:
+                count_edge("handshake")
+                return greeting
+            if hook.method not in {"POST", "GET"} or (hook.method == "GET" and not hook.query):
+                count_edge("method")
+                return NOT_ALLOWED
+            prove(adapter, hook)
+        except (BadSignature, BadSetting, BadPayload) as unproved:
+            # What cannot even be read far enough to be proved is unproved: same path, same answer.
+            count_edge("unproved")
+            log.info("webhook.refused", channel_id=endpoint.channel_id, reason=type(unproved).__name__)
+            return adapter.refusal
+        except BadShape as broken:
+            count_edge("malformed")
+            return json_answer(400, "bad_shape", str(broken).replace("\\", "").replace('"', "'"))
+        await self._intake.accept(make_durable_form(endpoint, hook))
+        count_edge("accepted")
+        return adapter.answer(hook) if callable(adapter.answer) else adapter.answer
+
+
+def make_durable_form(endpoint: Endpoint, hook: Webhook) -> RawRequest:
+    """Return the proved request as it is kept, without credentials, under a new trace id."""
+    return RawRequest(
+        endpoint.workspace_id,
+        endpoint.channel_id,
+        endpoint.app_id,
+        hook.received_at,
+        os.urandom(16),
+        hook.method,
+        hook.url,
+        {name: value for name, value in hook.headers.items() if name in KEPT_HEADERS},
+        hook.body,
+    )
+
+
+def channel_path(channel_id: int) -> str:
+    """Return the path of a channel's webhook URL."""
+    return f"/webhooks/{channel_id}"
+
+
+
