@@ -29,16 +29,17 @@ NEWEST_SIGNATURE = timedelta(minutes=5)
 _MEDIA: Mapping[str, AttachmentKind] = {"image": "image", "video": "video", "sticker": "sticker"}
 _KNOWN_EVENTS = {"tiktok.ping", "comment.update", "im_receive_high_intent_comment"}
 _AUTO_MESSAGE_PREFIX = "im_auto_message_"
-_NOT_REFERRAL = {
+# All of a referral's content but this is about how the person came.
+_ENVELOPE = {
     "type",
     "message_id",
     "conversation_id",
     "timestamp",
+    "unique_identifier",
     "from",
     "to",
     "from_user",
     "to_user",
-    "unique_identifier",
 }
 
 
