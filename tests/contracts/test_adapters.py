@@ -95,7 +95,7 @@ def with_proof(recording: Recording, value: str | None) -> Webhook:
 
 def _with(fields: str, name: str, value: str | None) -> str:
     kept = [(each, old) for each, old in parse_qsl(fields, keep_blank_values=True) if each != name]
-    return urlencode(kept if value is None else [*kept, (name, value)])
+    return urlencode(kept if value is None else [*kept, (name, value)], errors="surrogateescape")
 
 
 def wrong_proofs(proof: str) -> Iterator[str | None]:

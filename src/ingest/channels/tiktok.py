@@ -5,6 +5,7 @@ its shapes are those that public connectors read, and every field may be missing
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ingest.channels.base import (
@@ -78,15 +79,14 @@ def _content(body: JSON) -> JSON:
 def _read_message(content: JSON, body: JSON, hook: Webhook) -> InboundEvent:
     """Read a message or, where the business is its author, an echo of what was sent from the app or another tool."""
     account = text_in(body, "user_openid") or ""
-    author = text_in(object_in(content, "from_user"), "id")
-    echo = text_in(body, "event") == "im_send_msg" or (author is not None and author == account)
+    echo = text_in(body, "event") == "im_send_msg" or _from_business(content, account)
     return InboundEvent(
         "echo" if echo else "message",
         required(content, "message_id"),
         account,
         _person(content, "to" if echo else "from"),
         sent_at=_sent_at(content, body, hook),
-        message=_message(content),
+        message=replace(_message(content), referral=object_in(content, "referral") or None),
     )
 
 
@@ -108,9 +108,9 @@ def _read_stripped(content: JSON, body: JSON, hook: Webhook) -> InboundEvent:
 def _read_seen(content: JSON, body: JSON, hook: Webhook) -> InboundEvent:
     account = text_in(body, "user_openid") or ""
     up_to = moment(object_in(content, "read").get("last_read_timestamp"), hook.received_at)
-    person = _address(content, "from")
+    person = None if _from_business(content, account) else _address(content, "from")
     name = derived_id("read", account, person, text_in(content, "conversation_id"), content.get("read"))
-    if up_to is None or person is None or person == account:
+    if up_to is None or person is None:
         return ignored(name, "read_without_reader", account)
     return InboundEvent(
         "status",
@@ -125,7 +125,7 @@ def _read_seen(content: JSON, body: JSON, hook: Webhook) -> InboundEvent:
 
 def _read_referral(content: JSON, body: JSON, hook: Webhook) -> InboundEvent:
     account = text_in(body, "user_openid") or ""
-    referral = kept(content, *(name for name in content if name not in _ENVELOPE))
+    referral = object_in(content, "referral") or kept(content, *(name for name in content if name not in _ENVELOPE))
     return InboundEvent(
         "started",
         derived_id("referral", account, content),
@@ -138,6 +138,11 @@ def _read_referral(content: JSON, body: JSON, hook: Webhook) -> InboundEvent:
 
 def _sent_at(content: JSON, body: JSON, hook: Webhook) -> datetime | None:
     return moment(content.get("timestamp"), hook.received_at) or moment(body.get("create_time"), hook.received_at)
+
+
+def _from_business(content: JSON, account: str) -> bool:
+    author = object_in(content, "from_user")
+    return text_in(author, "id") == account or text_in(author, "role") == "business_account"
 
 
 def _address(content: JSON, side: str) -> str | None:

@@ -35,12 +35,14 @@ def _message(fields: twilio.Fields, hook: Webhook) -> InboundEvent:
     address = twilio.address_in(fields, "From")
     attachments = twilio.attachments_in(fields)
     body = fields.get("Body", "")
+    phone = phone_in(twilio.bare(address))
     text = _decoded(body)
     return InboundEvent(
         "message",
         twilio.message_sid(fields),
         twilio.account_in(fields, "To"),
-        Sender(address, phone=phone_in(twilio.bare(address)), country_code=text_in(fields, "FromCountry")),
+        # The country is that of the number plan, so it says nothing of a sender who is no number.
+        Sender(address, phone=phone, country_code=text_in(fields, "FromCountry") if phone else None),
         sent_at=twilio.sent_at(fields, hook.received_at),
         message=Message(
             twilio.media_message_kind(attachments),

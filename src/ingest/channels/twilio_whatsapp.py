@@ -3,11 +3,13 @@
 Source: Twilio, "Incoming message webhook" (WhatsApp parameters), "WhatsApp message types" and the business-scoped user ids.
 """
 
+from dataclasses import replace
+
 from ingest.channels import twilio
 from ingest.channels.base import Adapter, Setting, Webhook
-from ingest.channels.fields import kept, text_in
+from ingest.channels.fields import text_in
 from ingest.channels.sms import phone_in
-from ingest.domain.events import JSON, InboundEvent, Message, MessageKind, Sender
+from ingest.domain.events import JSON, Attachment, InboundEvent, Message, MessageKind, Sender
 
 PREFIX = "whatsapp:"
 
@@ -25,6 +27,7 @@ _READABLE = {
     "button",
     "interactive",
 }
+_FORWARDS = {"Forwarded": "forwarded", "FrequentlyForwarded": "frequently_forwarded"}
 _REFERRAL = {
     "ReferralBody": "body",
     "ReferralHeadline": "headline",
@@ -73,7 +76,7 @@ def _sender(fields: twilio.Fields) -> Sender:
 
 
 def _message(fields: twilio.Fields) -> Message:
-    attachments = twilio.attachments_in(fields)
+    attachments = _attachments(fields)
     kind, payload = _kind(fields)
     return Message(
         twilio.media_message_kind(attachments) if kind == "text" else kind,
@@ -85,8 +88,16 @@ def _message(fields: twilio.Fields) -> Message:
         payload=payload,
         referral=_referral(fields),
         raw_kind=fields["MessageType"] if kind == "unsupported" else None,
-        details=kept(fields, "Forwarded", "FrequentlyForwarded"),
+        details={ours: True for theirs, ours in _FORWARDS.items() if fields.get(theirs, "").lower() == "true"},
     )
+
+
+def _attachments(fields: twilio.Fields) -> tuple[Attachment, ...]:
+    found = twilio.attachments_in(fields)
+    if fields.get("MessageType", "").lower() != "sticker":
+        return found
+    # By its media type alone a sticker would be a picture.
+    return tuple(replace(each, kind="sticker") for each in found)
 
 
 def _kind(fields: twilio.Fields) -> tuple[MessageKind, str | None]:
