@@ -110,8 +110,8 @@ class Supervisor:
             each.line.name: each.process.pid for each in self._children if each.process and each.process.poll() is None
         }
 
-    def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS) -> None:
-        """Ask every process to end and wait for it; kill what is left after the timeout. Safe to repeat.
+    def stop(self, timeout_seconds: float = STOP_TIMEOUT_SECONDS, give_up: threading.Event | None = None) -> None:
+        """Ask every process to end and wait for it; kill what is left after the timeout, or once `give_up` is set.
 
         Only the processes started here are signalled: a worker that is told to stop looks after its own children, and
         would lose what they are doing if they were signalled too.
@@ -119,7 +119,9 @@ class Supervisor:
         running = [child for child in self._children if child.process is not None]
         self._signal(running, signal.SIGTERM)
         deadline = time.monotonic() + timeout_seconds
-        while any(child.process and child.process.poll() is None for child in running) and time.monotonic() < deadline:
+        while any(child.process and child.process.poll() is None for child in running):
+            if time.monotonic() > deadline or (give_up is not None and give_up.is_set()):
+                break
             time.sleep(POLL_SECONDS)
         self.kill()
 

@@ -1,0 +1,71 @@
+# `make up` and `make test` need nothing but Python 3.11+ and make: each sets up what it uses.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+ARGS ?=
+
+# The README's test command.
+TEST := $(BIN)/python -m pytest -n auto
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check format bench faults lock clean
+
+help: ## Show these lines
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
+		|| grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST)
+
+up: $(RUN_STAMP) ## Run everything here, with a demo workspace and live simulated traffic (ARGS="--port 9000")
+	@$(BIN)/ingest up --demo $(ARGS)
+
+test: $(DEV_STAMP) ## Run the whole test suite (ARGS="-k embedded")
+	$(TEST) $(ARGS)
+
+check: $(DEV_STAMP) ## The gate: format, lint, types, import rules, then the tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(TEST)
+
+format: $(DEV_STAMP) ## Format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(DEV_STAMP) ## Measure messages/s against the comparators in benchmarks/
+	$(BIN)/python -m benchmarks $(ARGS)
+
+faults: $(DEV_STAMP) ## Kill and stop everything under load, and count what was lost
+	$(BIN)/python -m pytest tests/acceptance -m faults -p no:randomly $(ARGS)
+
+lock: $(BIN)/python ## Resolve the dependencies anew and write requirements/*.txt with hashes
+	@test -x $(VENV)/lock/bin/uv || ($(BIN)/python -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv)
+	$(call compile,dev,--extra embedded --extra flower --extra dev pyproject.toml)
+	$(call compile,embedded,--extra embedded pyproject.toml -c requirements/dev.txt)
+	$(call compile,run,pyproject.toml -c requirements/dev.txt)
+	$(call compile,build,requirements/build.in -c requirements/dev.txt)
+
+define compile
+$(VENV)/lock/bin/uv pip compile $(2) --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+	--no-emit-find-links --quiet --output-file requirements/$(1).txt $(ARGS)
+endef
+
+clean: ## Remove the virtual environment and the tools' caches, not the data
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+# Two sets, so that running needs no test tools; the larger one contains the smaller.
+$(RUN_STAMP): requirements/embedded.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes --only-binary :all: -r requirements/embedded.txt -r requirements/build.txt
+	$(INSTALL) --no-build-isolation --no-deps --no-index --editable .
+	@touch $@
+
+$(DEV_STAMP): requirements/dev.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) --require-hashes --only-binary :all: -r requirements/dev.txt -r requirements/build.txt
+	$(INSTALL) --no-build-isolation --no-deps --no-index --editable .
+	@touch $@ $(RUN_STAMP)

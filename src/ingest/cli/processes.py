@@ -1,0 +1,53 @@
+"""The commands that run for long: what the Procfile starts."""
+
+from importlib import import_module
+
+import click
+
+from ingest.cli.groups import ExampleCommand
+from ingest.jobs.queues import QUEUES
+from ingest.logs import configure_logs
+from ingest.settings import Settings, read_settings
+
+
+@click.command("migrate", cls=ExampleCommand, example="ingest migrate")
+def migrate_command() -> None:
+    """Bring the database to the newest schema. Safe to repeat, and to run from several places at once."""
+    settings = _started("migrate")
+    runtime = import_module("ingest.runtime").Runtime.from_settings(settings)
+    for applied in import_module("ingest.store.migrate").migrate(runtime.engine):
+        click.echo(applied)
+
+
+@click.command(cls=ExampleCommand, example="INGEST_HOST=0.0.0.0 INGEST_PORT=8080 ingest web")
+def web() -> None:
+    """Run the web process: webhooks, API, console and /metrics on INGEST_HOST and INGEST_PORT."""
+    import_module("ingest.web.serve").serve(_started("web"))
+
+
+@click.command(cls=ExampleCommand, example="ingest worker resolve\ningest worker detect react")
+@click.argument("queues", nargs=-1, required=True, type=click.Choice(QUEUES), metavar="QUEUE...")
+def worker(queues: tuple[str, ...]) -> None:
+    """Run a worker for one or more queues: resolve, detect, react, merge, delete, transfer, send, notify, upkeep."""
+    _started("worker")
+    # By name, because the package below the workers never imports them.
+    import_module("workers.serve").worker(list(queues))
+
+
+@click.command(cls=ExampleCommand, example="ingest beat")
+def beat() -> None:
+    """Run the scheduler, which rings for work that is due. A second one does no harm."""
+    _started("beat")
+    import_module("workers.serve").beat()
+
+
+@click.command(cls=ExampleCommand, example="INGEST_LMTP_PORT=8024 ingest lmtp")
+def lmtp() -> None:
+    """Take in mail from a mail server over LMTP, on INGEST_LMTP_HOST and INGEST_LMTP_PORT."""
+    import_module("ingest.web.lmtp").serve(_started("lmtp"))
+
+
+def _started(process: str) -> Settings:
+    settings = read_settings()
+    configure_logs(settings.log_level, settings.log_format, process)
+    return settings
