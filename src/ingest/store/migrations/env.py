@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from ingest.store import tables_contacts  # noqa: F401 - its tables belong to the metadata
+from ingest.store import tables_acts, tables_contacts  # noqa: F401 - their tables belong to the metadata
 from ingest.store.tables import metadata
 
 context.configure(
