@@ -19,6 +19,7 @@ from ingest.channels.mail import (
 )
 from ingest.channels.mail_headers import Headers, addresses
 from ingest.channels.mail_mime import read_mail
+from ingest.channels.mail_text import decode_bytes
 from ingest.channels.mail_trust import authentication_results
 from ingest.domain.events import InboundEvent
 
@@ -49,7 +50,7 @@ def parse(hook: Webhook) -> list[InboundEvent]:
     envelope_from = hook.headers.get(ENVELOPE_FROM)
     delivery = Delivery(
         recipients=_recipients(hook, mail.headers),
-        envelope_from=None if envelope_from is None else envelope_from.strip().strip("<>"),
+        envelope_from=None if envelope_from is None else _utf8(envelope_from).strip().strip("<>"),
         verdict=authentication_results(mail.headers, hook.settings.get(AUTHSERV_ID.name, "").strip()),
     )
     return mail_events(mail, delivery, hook)
@@ -57,9 +58,14 @@ def parse(hook: Webhook) -> list[InboundEvent]:
 
 def _recipients(hook: Webhook, headers: Headers) -> tuple[str, ...]:
     """Return the envelope's recipients; second best, those a server noted in the mail. `To` may not name us at all."""
-    given = (hook.header(ENVELOPE_TO), headers.get("delivered-to"), headers.get("x-original-to"))
+    given = (_utf8(hook.header(ENVELOPE_TO)), headers.get("delivered-to"), headers.get("x-original-to"))
     found = next((boxes for boxes in map(addresses, given) if boxes), [])
     return tuple(box.address for box in found)
+
+
+def _utf8(value: str) -> str:
+    """Return a header's value as the text it stands for: HTTP servers hand header bytes over as Latin-1."""
+    return decode_bytes(value.encode("latin-1")) if max(value, default="") <= "\xff" else value
 
 
 ADAPTER = Adapter(

@@ -189,8 +189,8 @@ def _has_own_message_id(headers: Headers, written_by: MailAddress, delivery: Del
 
 
 def _sender(headers: Headers, written_by: MailAddress, delivery: Delivery) -> Sender:
-    # Two From fields are a known way to show one sender and prove another.
-    is_plain = len(headers.all("from")) == 1 and written_by in addresses(headers.get("from"))
+    # Two From fields, or two mailboxes in one, are a known way to show one sender and prove another.
+    is_plain = len(headers.all("from")) == 1 and addresses(headers.get("from")) == [written_by]
     language = (headers.get("content-language") or headers.get("accept-language")).split(",")[0].strip()
     return Sender(
         # Mailboxes that tell upper from lower case are not met in practice; two contacts for one person are.

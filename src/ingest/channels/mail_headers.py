@@ -70,7 +70,7 @@ def headers_of(pairs: Iterable[tuple[str, str]]) -> Headers:
     """Return the fields; bytes that came in as surrogates are decoded. Over-long values and lists are cut."""
     kept = []
     for name, value in pairs:
-        kept.append((name.strip().lower(), _readable(value)))
+        kept.append((name.strip().lower(), readable(value)))
         if len(kept) == MAX_HEADERS:
             break
     return Headers(tuple(kept))

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from ingest.channels.fields import attachment_kind
-from ingest.channels.mail_headers import Headers, headers_of, words
+from ingest.channels.mail_headers import Headers, headers_of, readable, words
 from ingest.channels.mail_text import MAX_HTML, decode_bytes, html_to_text
 from ingest.domain.events import Attachment
 
@@ -26,7 +26,8 @@ MAX_DEPTH = 20
 MAX_TEXT = 1_000_000
 MAX_NAME = 200
 
-_POLICY = Compat32(mangle_from_=False, max_line_length=None)
+# Not the machine's list of types: the same mail must read the same everywhere.
+_TYPES = mimetypes.MimeTypes()
 _CID = re.compile(r"cid:([^\"'\s>)]{1,900})", re.IGNORECASE)
 # Controls, path separators and the marks that turn the reading direction: "invoice<RLO>fdp.exe" shows as a PDF.
 _UNSAFE_IN_NAME = re.compile("[\x00-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -42,6 +43,16 @@ class Mail:
     attachments: tuple[Attachment, ...] = ()
     inline: tuple[int, ...] = ()
     is_cut: bool = False
+
+
+class _Readable(Compat32):
+    """Header fields as text even where they hold bare bytes, which the library would replace."""
+
+    def header_fetch_parse(self, name: str, value: str) -> str:
+        return readable(value)
+
+
+_POLICY = _Readable(mangle_from_=False, max_line_length=None)
 
 
 class _TooManyParts(Exception):
@@ -94,10 +105,11 @@ def assemble(
     ]
     inline = tuple(index for index, (_, cid) in enumerate(kept) if cid and cid.lower() in shown)
     attachments = [each for each, _ in kept]
+    text = text.replace("\r\n", "\n").replace("\r", "\n").strip()
     if len(text) > MAX_TEXT:
         attachments.append(_file("message.txt", "text/plain", text.encode()))
         text = text[:MAX_TEXT]
-    return Mail(headers, text.strip(), tuple(attachments), inline, is_cut)
+    return Mail(headers, text, tuple(attachments), inline, is_cut)
 
 
 def read_headers(raw: bytes) -> Headers:
@@ -110,7 +122,7 @@ def file_of(name: str, mime_type: str, content: bytes) -> Attachment:
     """Return a file that the mail carried: its name made safe, its kind by its type or, where that says nothing, its name."""
     mime_type = mime_type.partition(";")[0].strip().lower()
     if mime_type == "application/octet-stream" or not _MIME_TYPE.fullmatch(mime_type):
-        mime_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        mime_type = _TYPES.guess_type(name)[0] or "application/octet-stream"
     return _file(safe_name(name), mime_type, content)
 
 

@@ -33,6 +33,7 @@ _PHONE_SIGNATURE = re.compile(
     r"Enviado desde mi|Enviado do meu|Inviato da|Verstuurd vanaf|Skickat från min|Dikirim dari).{0,80}",
     re.IGNORECASE,
 )
+_BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def strip_reply(text: str) -> str:
@@ -41,7 +42,7 @@ def strip_reply(text: str) -> str:
     own = _without_quotes(_above_signature(lines))
     while own and (not own[-1] or _PHONE_SIGNATURE.fullmatch(own[-1].strip())):
         own.pop()
-    return "\n".join(own).strip() or text.strip()
+    return _BLANK_LINES.sub("\n\n", "\n".join(own)).strip() or text.strip()
 
 
 def _above_signature(lines: list[str]) -> list[str]:

@@ -19,7 +19,8 @@ _SIGNING_DOMAIN = re.compile(r"(?:^|;)\s*d=\s*([^\s;]+)", re.IGNORECASE)
 class Verdict:
     """What the receiving server found: "pass", "fail" and the like, lower-case; None where it did not look.
 
-    `spf_domain` is the domain that SPF spoke about (the envelope sender's), `dkim_domains` those whose signatures hold.
+    `spf_domain` is the domain that SPF spoke about (the envelope sender's), `dkim_domains` those whose signatures hold,
+    `dmarc_domain` the author's as the server read it, "" where it does not say.
     """
 
     spf: str | None = None
@@ -27,6 +28,7 @@ class Verdict:
     dmarc: str | None = None
     spf_domain: str = ""
     dkim_domains: tuple[str, ...] = ()
+    dmarc_domain: str = ""
 
     def as_details(self) -> dict[str, str]:
         """Return the verdicts that are known, for a message's details."""
@@ -35,7 +37,7 @@ class Verdict:
 
     def proves(self, domain: str) -> bool:
         """Return whether a sender at this domain is proved: by DMARC, else by SPF or DKIM for the same or a related domain."""
-        if self.dmarc == "pass":
+        if self.dmarc == "pass" and self.dmarc_domain in ("", domain):
             return True
         if self.spf == "pass" and _related(self.spf_domain, domain):
             return True
@@ -72,7 +74,7 @@ def authentication_results(headers: Headers, authserv_id: str) -> Verdict:
 
 def _verdict(results: list[str]) -> Verdict:
     values: dict[str, str] = {}
-    spf_domain, dkim_domains = "", []
+    spf_domain, dmarc_domain, dkim_domains = "", "", []
     for result in results:
         method = _METHOD.match(result.strip())
         if method is None:
@@ -83,9 +85,13 @@ def _verdict(results: list[str]) -> Verdict:
         properties = {key.lower(): domain_of(given) for key, given in _PROPERTY.findall(result)}
         if name == "spf":
             spf_domain = properties.get("smtp.mailfrom", "")
+        elif name == "dmarc":
+            dmarc_domain = properties.get("header.from", "")
         elif name == "dkim" and value == "pass":
             dkim_domains.append(properties.get("header.d") or properties.get("header.i", ""))
-    return Verdict(values.get("spf"), values.get("dkim"), values.get("dmarc"), spf_domain, tuple(dkim_domains))
+    return Verdict(
+        values.get("spf"), values.get("dkim"), values.get("dmarc"), spf_domain, tuple(dkim_domains), dmarc_domain
+    )
 
 
 def _related(proved: str, claimed: str) -> bool:
