@@ -43,9 +43,49 @@ ALLOWED_KEYS = CONTEXT_KEYS | {
         "created",
         "discarded",
     ),
-    *("dead", "deadline", "dropped", "duplicate", "durable", "events", "failed", "host", "ignored", "jobs", "kind"),
-    *("limit", "method", "migration", "name", "oldest", "pid", "port", "reason", "released", "replayed", "requests"),
-    *("restarts", "retried", "rows", "settings", "signal", "size", "spooled", "state", "status", "step", "stored"),
+    *(
+        "dead",
+        "deadline",
+        "error",
+        "dropped",
+        "duplicate",
+        "durable",
+        "events",
+        "failed",
+        "host",
+        "ignored",
+        "jobs",
+        "kind",
+    ),
+    *(
+        "limit",
+        "method",
+        "migration",
+        "name",
+        "oldest",
+        "pid",
+        "port",
+        "reason",
+        "released",
+        "replayed",
+        "requests",
+        "role",
+        "route",
+    ),
+    *(
+        "subscribe_url",
+        "restarts",
+        "retried",
+        "rows",
+        "settings",
+        "signal",
+        "size",
+        "spooled",
+        "state",
+        "status",
+        "step",
+        "stored",
+    ),
     *("suggested", "version", "waiting", "worker"),
 }
 MEASURE_SUFFIXES = ("_count", "_seconds", "_bytes", "_percent", "_ms")
@@ -54,7 +94,7 @@ EVENT_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 # These say in full what a server is doing; none of them sees a request's body or a task's arguments.
 OUTSPOKEN_LOGGERS = ("granian", "_granian", "celery.beat", "alembic.runtime.migration")
 CELERY_TASK_WORDS = frozenset({"name", "id", "runtime", "hostname"})
-MAX_WORD_CHARACTERS = 300
+MAX_WORD_CHARACTERS = 600
 MAX_PLAIN_NUMBER = 10**7
 # In a foreign line without arguments: what may be a phone number, an address, or something quoted from a message.
 PERSONAL = re.compile(r"\+?\d[\d\s().-]{5,}\d|[^\s@]+@[^\s@]+|'[^']*'|\"[^\"]*\"")

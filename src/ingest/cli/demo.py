@@ -74,6 +74,8 @@ def _invented(adapter: Adapter, setting: Setting) -> str:
         return setting.default
     if setting.secret:
         return secrets.token_hex(24)
+    if setting.name == "mailbox":
+        return "hello@demo.example.com"
     # Accounts at providers are mostly numbers, and a number is a good name too.
     return str(100_000_000 + secrets.randbelow(900_000_000))
 
