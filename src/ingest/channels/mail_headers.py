@@ -76,7 +76,8 @@ def headers_of(pairs: Iterable[tuple[str, str]]) -> Headers:
     return Headers(tuple(kept))
 
 
-def _readable(value: str) -> str:
+def readable(value: str) -> str:
+    """Return a field's value unfolded and clean, bare bytes in it decoded, cut at 8000 characters."""
     short = value[:MAX_VALUE]
     if not short.isascii():
         raw = short.encode("utf-8", "surrogateescape")
