@@ -1,0 +1,1 @@
+"""What the API and the console show: bounded, ordered reads that change nothing."""

@@ -1,0 +1,11 @@
+"""The second wall: a transaction that sees one workspace only, whatever its statements say."""
+
+from sqlalchemy import Connection, text
+
+API_ROLE = "ingest_api"
+ENTER = text("select set_config('role', :role, true), set_config('ingest.workspace_id', :workspace_id, true)")
+
+
+def enter_workspace(tx: Connection, workspace_id: int) -> None:
+    """Put the transaction under the role that row-level security binds, for this workspace, until its end."""
+    tx.execute(ENTER, {"role": API_ROLE, "workspace_id": str(workspace_id)})

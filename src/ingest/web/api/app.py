@@ -1,0 +1,66 @@
+"""The API as one FastAPI application, answering alike under each of its roots."""
+
+import msgspec
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ingest.runtime import Runtime
+from ingest.store.tokens import DEFAULT_REQUESTS_PER_SECOND
+from ingest.web.api import contact_lists, contact_reading
+from ingest.web.api.access import Gate
+from ingest.web.api.errors import install_error_handlers
+from ingest.web.api.limits import RateHeaders
+
+# The first is what the document describes; clients with a fixed path use the other.
+ROOTS = ("/api/v2", "/v2")
+MAX_BODY_BYTES = 1024 * 1024
+# The largest upload, an import, checks its own size.
+MAX_UPLOAD_BYTES = 21 * 1024 * 1024
+
+# Paths with a fixed second part come first: a contact's identifier would match them too.
+ROUTERS = (contact_lists.router, contact_reading.router)
+
+API_VERSION = "2.0"
+DESCRIPTION = """
+Contacts, conversations and messages of a workspace. The calls that respond.io's developer API has are answered as it does;
+ours come beside. Errors always have the shape `ErrorBody`.
+"""
+
+
+class TrailingSlash:
+    """Takes a slash off the end of a path, since clients join URLs by hand."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == "http" and len(scope["path"]) > 1 and scope["path"].endswith("/"):
+            scope = {**scope, "path": scope["path"].rstrip("/") or "/"}
+        await self._app(scope, receive, send)
+
+
+def build_api(runtime: Runtime) -> FastAPI:
+    """Return the API of this runtime; nothing is connected until the first request."""
+    app = FastAPI(
+        title="ingest",
+        version=API_VERSION,
+        description=DESCRIPTION,
+        openapi_url="/api/v2/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[Middleware(RateHeaders, default=DEFAULT_REQUESTS_PER_SECOND), Middleware(TrailingSlash)],
+    )
+    app.state.gate = Gate(runtime)
+    for root in ROOTS:
+        for router in ROUTERS:
+            app.include_router(router, prefix=root, include_in_schema=root == ROOTS[0])
+    install_error_handlers(app)
+    return app
+
+
+def openapi_document(runtime: Runtime) -> bytes:
+    """Return the OpenAPI document as JSON."""
+    return msgspec.json.format(msgspec.json.encode(build_api(runtime).openapi()))
