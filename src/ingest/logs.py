@@ -23,71 +23,30 @@ from ingest.errors import IngestError
 CONTEXT_KEYS = frozenset({"trace_id", "workspace_id", "queue", "job_id"})
 """What `structlog.contextvars.bound_contextvars` may put on every line of a request or a job."""
 
-ALLOWED_KEYS = CONTEXT_KEYS | {
+WORD_KEYS = CONTEXT_KEYS | {
     # of every line
     *("event", "level", "logger", "timestamp", "process", "exception"),
     # ids of our own making; a provider's ids are often phone numbers
-    *("channel_id", "contact_id", "conversation_id", "message_id", "suggestion_id", "dead_letter_id", "deletion_id"),
-    *("merge_id", "workflow_id", "run_id", "transfer_id", "subscription_id", "token_id", "user_id", "app_id"),
-    # words and numbers of our own
-    *(
-        "accepted",
-        "action",
-        "attempt",
-        "attempts",
-        "bytes",
-        "cause",
-        "channel",
-        "code",
-        "count",
-        "created",
-        "discarded",
-    ),
-    *(
-        "dead",
-        "deadline",
-        "error",
-        "dropped",
-        "duplicate",
-        "durable",
-        "events",
-        "failed",
-        "host",
-        "ignored",
-        "jobs",
-        "kind",
-    ),
-    *(
-        "limit",
-        "method",
-        "migration",
-        "name",
-        "oldest",
-        "pid",
-        "port",
-        "reason",
-        "released",
-        "replayed",
-        "requests",
-        "role",
-        "route",
-    ),
-    *(
-        "subscribe_url",
-        "restarts",
-        "retried",
-        "rows",
-        "settings",
-        "signal",
-        "size",
-        "spooled",
-        "state",
-        "status",
-        "step",
-        "stored",
-    ),
-    *("suggested", "version", "waiting", "worker"),
+    *("channel_id", "contact_id", "conversation_id", "message_id", "suggestion_id", "dead_letter_id"),
+    *("deletion_id", "merge_id", "workflow_id", "run_id", "transfer_id", "subscription_id", "token_id"),
+    *("user_id", "app_id"),
+    # words of our own, and where things are
+    *("action", "cause", "channel", "code", "deadline", "durable", "error", "host", "kind", "method"),
+    *("migration", "name", "reason", "role", "route", "settings", "signal", "state", "status", "step"),
+    *("subscribe_url", "version", "worker"),
 }
+"""Keys whose values are shown when they are ids, numbers, times or short words."""
+
+NUMBER_KEYS = frozenset(
+    {
+        *("accepted", "attempt", "attempts", "bytes", "contacts", "count", "created", "dead", "discarded"),
+        *("dropped", "duplicate", "events", "failed", "found", "ignored", "items", "jobs", "limit"),
+        *("messages", "oldest", "pid", "pieces", "port", "released", "replayed", "requests", "restarts"),
+        *("retried", "rows", "size", "spooled", "stored", "suggested", "waiting"),
+    }
+)
+"""Keys that count something: shown when they are numbers."""
+
 MEASURE_SUFFIXES = ("_count", "_seconds", "_bytes", "_percent", "_ms")
 EVENT_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
@@ -179,15 +138,18 @@ def keep_allowed_keys(_logger: Any, _method: str, line: EventDict) -> EventDict:
     for key, value in line.items():
         if key in {"event", "exception"} or key.startswith("_"):
             continue
-        if not (_is_measure(key, value) or (key in ALLOWED_KEYS and _is_word(value))):
+        if not (_is_harmless(key, value) or (key in WORD_KEYS and _is_word(value))):
             line[key] = _shape(value)
     return line
 
 
-def _is_measure(key: str, value: object) -> bool:
-    return (
-        value is None or isinstance(value, bool) or (key.endswith(MEASURE_SUFFIXES) and isinstance(value, int | float))
-    )
+def may_be_shown(key: str) -> bool:
+    """Return whether values of this key are shown at all."""
+    return key in WORD_KEYS or key in NUMBER_KEYS or key.endswith(MEASURE_SUFFIXES)
+
+
+def _is_harmless(key: str, value: object) -> bool:
+    return value is None or isinstance(value, bool) or (isinstance(value, int | float) and may_be_shown(key))
 
 
 def _is_word(value: object) -> bool:
