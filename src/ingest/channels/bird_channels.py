@@ -12,9 +12,9 @@ from ingest.channels.fields import (
     attachment_kind,
     instant,
     kept,
-    number_in,
     object_in,
     objects_in,
+    place_in,
     required,
     sender_id,
     text_in,
@@ -140,9 +140,5 @@ def _files(kind: str, part: JSON) -> tuple[Attachment, ...]:
 
 
 def _location(part: JSON) -> Location | None:
-    place = object_in(part, "coordinates")
-    latitude, longitude = number_in(place, "latitude"), number_in(place, "longitude")
-    if latitude is None or longitude is None:
-        return None
-    address = object_in(part, "location")
-    return Location(latitude, longitude, text_in(address, "label"), text_in(address, "address"))
+    place, address = object_in(part, "coordinates"), object_in(part, "location")
+    return place_in(place, "latitude", "longitude", text_in(address, "label"), text_in(address, "address"))

@@ -10,7 +10,7 @@ from typing import Any
 
 from ingest.channels.base import clamp
 from ingest.channels.ids import derived_id, is_junk_id
-from ingest.domain.events import JSON, AttachmentKind, InboundEvent, ignored
+from ingest.domain.events import JSON, AttachmentKind, InboundEvent, Location, ignored
 from ingest.errors import BadPayload
 
 # What a database's whole number holds.
@@ -98,6 +98,14 @@ def count_in(item: JSON, name: str) -> int | None:
     if not (digits.isascii() and digits.isdecimal() and len(digits) < 20):
         return None
     return int(digits) if int(digits) <= MAX_COUNT else None
+
+
+def place_in(
+    item: JSON, latitude: str, longitude: str, name: str | None = None, address: str | None = None
+) -> Location | None:
+    """Return the place whose coordinates are in the two named fields; None where either is missing or no number."""
+    north, east = number_in(item, latitude), number_in(item, longitude)
+    return None if north is None or east is None else Location(north, east, name, address)
 
 
 def kept(item: JSON, *names: str) -> dict[str, object]:

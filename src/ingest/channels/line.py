@@ -11,8 +11,8 @@ from ingest.channels.fields import (
     as_object,
     count_in,
     kept,
-    number_in,
     object_in,
+    place_in,
     read_each,
     required,
     sender_id,
@@ -25,7 +25,6 @@ from ingest.domain.events import (
     Attachment,
     AttachmentKind,
     InboundEvent,
-    Location,
     Message,
     Sender,
     ignored,
@@ -133,11 +132,8 @@ def _file(item: JSON) -> Message:
 
 
 def _location(item: JSON) -> Message | None:
-    latitude, longitude = number_in(item, "latitude"), number_in(item, "longitude")
-    if latitude is None or longitude is None:
-        return None
-    place = Location(latitude, longitude, text_in(item, "title"), text_in(item, "address"))
-    return Message("location", location=place)
+    place = place_in(item, "latitude", "longitude", text_in(item, "title"), text_in(item, "address"))
+    return Message("location", location=place) if place else None
 
 
 def _sticker(item: JSON) -> Message:

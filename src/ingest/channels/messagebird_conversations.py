@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from ingest.channels.base import Webhook
-from ingest.channels.fields import instant, kept, number_in, object_in, required, sender_id, text_in, words_in
+from ingest.channels.fields import instant, kept, object_in, place_in, required, sender_id, text_in, words_in
 from ingest.channels.ids import derived_id
 from ingest.channels.sms import phone_in, with_opt_event
 from ingest.domain.events import (
@@ -15,7 +15,6 @@ from ingest.domain.events import (
     Attachment,
     AttachmentKind,
     InboundEvent,
-    Location,
     Message,
     Sender,
     StatusValue,
@@ -115,9 +114,9 @@ def _content(kind: str, content: JSON) -> Message:
         media = Attachment(_MEDIA[kind], text_in(part, "url", "link"), mime_type=text_in(part, "mimeType"))
         return Message(_MEDIA[kind], words_in(part, "caption"), (media,))
     if kind == "location":
-        latitude, longitude = number_in(part, "latitude"), number_in(part, "longitude")
-        if latitude is not None and longitude is not None:
-            return Message("location", location=Location(latitude, longitude))
+        place = place_in(part, "latitude", "longitude")
+        if place:
+            return Message("location", location=place)
     if kind == "button":
         return Message("button", words_in(part, "text"), payload=text_in(part, "payload"))
     if kind == "interactive":

@@ -12,7 +12,17 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from ingest.channels.base import Answer, BadPayload, BadSignature, Setting, Webhook, clamp, require_equal
-from ingest.channels.fields import as_object, as_text, attachment_kind, instant, object_in, read_each, storable, text_in
+from ingest.channels.fields import (
+    as_object,
+    as_text,
+    attachment_kind,
+    instant,
+    object_in,
+    place_in,
+    read_each,
+    storable,
+    text_in,
+)
 from ingest.channels.ids import is_junk_id
 from ingest.channels.sms import opt_event, phone_in
 from ingest.domain.events import (
@@ -214,8 +224,4 @@ def media_message_kind(attachments: tuple[Attachment, ...]) -> MessageKind:
 
 def location_in(fields: Fields) -> Location | None:
     """Return the place of a location message; None where there is none."""
-    try:
-        latitude, longitude = float(fields["Latitude"]), float(fields["Longitude"])
-    except (KeyError, ValueError):
-        return None
-    return Location(latitude, longitude, text_in(fields, "Label"), text_in(fields, "Address"))
+    return place_in(fields, "Latitude", "Longitude", text_in(fields, "Label"), text_in(fields, "Address"))

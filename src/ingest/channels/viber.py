@@ -11,8 +11,8 @@ from ingest.channels.fields import (
     as_object,
     count_in,
     kept,
-    number_in,
     object_in,
+    place_in,
     required,
     sender_id,
     text_in,
@@ -23,7 +23,6 @@ from ingest.domain.events import (
     Attachment,
     ContactCard,
     InboundEvent,
-    Location,
     Message,
     Sender,
     StatusValue,
@@ -152,11 +151,8 @@ def _sticker(item: JSON) -> Message:
 
 
 def _location(item: JSON) -> Message | None:
-    place = object_in(item, "location")
-    latitude, longitude = number_in(place, "lat"), number_in(place, "lon")
-    if latitude is None or longitude is None:
-        return None
-    return Message("location", location=Location(latitude, longitude))
+    place = place_in(object_in(item, "location"), "lat", "lon")
+    return Message("location", location=place) if place else None
 
 
 def _contact(item: JSON) -> Message:

@@ -16,9 +16,9 @@ from ingest.channels.fields import (
     count_in,
     instant,
     kept,
-    number_in,
     object_in,
     objects_in,
+    place_in,
     required,
     sender_id,
     storable,
@@ -32,7 +32,6 @@ from ingest.domain.events import (
     AttachmentKind,
     ContactCard,
     InboundEvent,
-    Location,
     Message,
     Sender,
     StatusValue,
@@ -204,10 +203,8 @@ def _message(kind: str, body: JSON) -> Message:
 
 
 def _location(part: JSON) -> Message | None:
-    latitude, longitude = number_in(part, "lat"), number_in(part, "long")
-    if latitude is None or longitude is None:
-        return None
-    return Message("location", location=Location(latitude, longitude, text_in(part, "name"), text_in(part, "address")))
+    place = place_in(part, "lat", "long", text_in(part, "name"), text_in(part, "address"))
+    return Message("location", location=place) if place else None
 
 
 def _vcard(part: JSON) -> Message:

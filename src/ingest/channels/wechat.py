@@ -18,10 +18,10 @@ from ingest.channels.base import (
     require_recent,
     require_setting,
 )
-from ingest.channels.fields import kept, number_in, required, sender_id, text_in
+from ingest.channels.fields import kept, place_in, required, sender_id, text_in
 from ingest.channels.ids import derived_id
 from ingest.channels.wechat_crypto import open_message, read_xml, signature_of
-from ingest.domain.events import JSON, Attachment, InboundEvent, Location, Message, Sender, ignored
+from ingest.domain.events import JSON, Attachment, InboundEvent, Message, Sender, ignored
 
 QR_PREFIX = "qrscene_"
 DELIVERED = "success"
@@ -206,10 +206,8 @@ def _video(fields: JSON) -> Message:
 
 def _location(fields: JSON) -> Message | None:
     # X is the latitude.
-    latitude, longitude = number_in(fields, "Location_X"), number_in(fields, "Location_Y")
-    if latitude is None or longitude is None:
-        return None
-    return Message("location", location=Location(latitude, longitude, address=text_in(fields, "Label")))
+    place = place_in(fields, "Location_X", "Location_Y", address=text_in(fields, "Label"))
+    return Message("location", location=place) if place else None
 
 
 def _link(fields: JSON) -> Message:
