@@ -25,6 +25,7 @@ class LockedContact:
     profile_hash: int | None
     merged_into: int | None
     deletion_job_id: int | None
+    last_incoming_at: datetime | None
 
     @property
     def is_live(self) -> bool:
@@ -48,7 +49,7 @@ class Activity:
 
 LOCK = text("""
     select contact.workspace_id, contact.id, blocked_at, status, conversation_id, active_cycle, profile_at, profile_hash,
-           merged_into, deletion_job_id
+           merged_into, deletion_job_id, last_incoming_at
     from unnest(cast(:workspace_ids as bigint[]), cast(:ids as bigint[])) as wanted (workspace_id, id)
     join contact using (workspace_id, id)
     order by contact.workspace_id, contact.id

@@ -105,6 +105,7 @@ def add_dead_letters(tx: Connection, new: Sequence[NewDeadLetter]) -> None:
 
 def list_dead_letters(
     tx: Connection,
+    *,
     workspace_id: int | None = None,
     reason: str | None = None,
     state: str = "open",

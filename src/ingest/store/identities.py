@@ -228,7 +228,7 @@ def list_claimable(tx: Connection, keys: Sequence[tuple[int, str]]) -> list[Clai
         return []
     parameters = {"workspace_ids": list({row[1] for row in rows}), "contact_ids": [row[0] for row in rows]}
     with_channel = set(tx.scalars(WITH_CHANNEL, parameters))
-    return [Claimable(*row, has_channel=row[0] in with_channel) for row in rows]
+    return [Claimable(row[0], row[1], row[2], row[3], row[0] in with_channel) for row in rows]
 
 
 def set_consent(

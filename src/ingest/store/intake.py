@@ -100,3 +100,11 @@ async def add_intake_rows(connection: AsyncConnection[object], rows: Sequence[In
             [UUID(bytes=row.trace_id) for row in rows],
         ),
     )
+
+
+def split_requests(body: bytes, pieces: int) -> list[tuple[bytes, int]]:
+    """Return the body's requests as at most `pieces` bodies of about equal size, each with its number of requests."""
+    requests = decode_requests(body)
+    size = -(-len(requests) // pieces)
+    groups = [requests[start : start + size] for start in range(0, len(requests), size)]
+    return [(encode_requests(group), len(group)) for group in groups]

@@ -156,3 +156,19 @@ def release_jobs(
 def list_due_queues(tx: Connection) -> list[str]:
     """Return the queues that have due jobs nobody holds, by name."""
     return sorted(tx.scalars(DUE_QUEUES))
+
+
+SPLIT = text("""
+    insert into job (workspace_id, queue, name, args, body, weight, due_at, is_solo, trace_id)
+    select origin.workspace_id, origin.queue, origin.name, origin.args, piece.body, piece.weight, now(), true,
+           origin.trace_id
+    from job as origin, unnest(cast(:bodies as bytea[]), cast(:weights as int[])) as piece (body, weight)
+    where origin.id = :id
+""")
+
+
+def split_job(tx: Connection, job: ClaimedJob, pieces: Sequence[tuple[bytes, int]]) -> None:
+    """Add smaller jobs for the parts of one: (body, weight), each handled alone. The caller completes the old one."""
+    tx.execute(
+        SPLIT, {"id": job.id, "bodies": [body for body, _ in pieces], "weights": [weight for _, weight in pieces]}
+    )

@@ -11,6 +11,9 @@ from ingest.jobs.publisher import Publisher
 from ingest.jobs.types import JobType
 from ingest.store import jobs
 
+Transaction = Connection
+"""What steps call the connection they are given: it has begun, and they never end it."""
+
 
 @dataclass(slots=True)
 class UnitOfWork:

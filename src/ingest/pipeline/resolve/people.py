@@ -1,0 +1,203 @@
+"""Whose item is it? Identities looked up, made where missing, and owned under the contacts' locks.
+
+Two workers may meet the same new person at the same moment: the unique key on (channel, address) lets one of them make
+the identity, the other finds it made and goes on. A merge, unmerge or deletion may move an identity between the look-up
+and the lock: the look-up under the lock is the one that counts.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+
+from ingest.domain.claims import choose_claim
+from ingest.domain.profiles import Facts, first_provenance, read_facts
+from ingest.errors import Transient
+from ingest.pipeline.resolve.batch import Batch, Item, Resolver, addresses_of
+from ingest.store.contacts import lock_contacts
+from ingest.store.identities import (
+    Address,
+    FoundIdentity,
+    NewIdentity,
+    add_aliases,
+    add_identities,
+    find_identities,
+    link_identities,
+    list_claimable,
+)
+from ingest.store.unit_of_work import Transaction
+
+MAX_ROUNDS = 5
+
+
+def find_people(tx: Transaction, resolver: Resolver, batch: Batch) -> None:
+    """Give every item that concerns a person its identity, and lock all their contacts.
+
+    Items that may not make a contact (edits, reactions, watermarks) and find none keep `identity` None. Raises Transient
+    when identities keep moving; the batch is then tried again.
+    """
+    makers = [item for item in batch.items if item.event.kind not in {"status", "edit", "delete", "reaction"}]
+    others = [
+        item
+        for item in batch.items
+        if item.event.sender is not None and item.event.kind in {"edit", "reaction", "status"}
+    ]
+    wanted = addresses_of(makers) | {item.address for item in others}
+    if not wanted:
+        return
+    for _ in range(MAX_ROUNDS):
+        known = _look_up(tx, resolver, wanted)
+        missing = _missing_people(makers, known)
+        if missing:
+            known |= _make_people(tx, batch, missing, known)
+            if any(person.address not in known for person in missing):
+                continue
+        _lock(tx, batch, known.values())
+        owned = find_identities(tx, wanted)
+        if _is_settled(batch, owned, wanted, known):
+            resolver.remember(owned)
+            _attach_aliases(tx, batch, makers, owned)
+            _assign(batch, [*makers, *others], owned)
+            return
+        for address in wanted:
+            resolver.hints.pop(address, None)
+    raise Transient("identities kept moving")
+
+
+def _look_up(tx: Transaction, resolver: Resolver, wanted: Collection[Address]) -> dict[Address, FoundIdentity]:
+    known = {address: hint for address in wanted if (hint := resolver.hints.get(address)) is not None}
+    if len(known) < len(wanted):
+        known |= find_identities(tx, [address for address in wanted if address not in known])
+    return known
+
+
+class _Person:
+    """Items of one unknown sender, by whichever of its addresses they came."""
+
+    def __init__(self, first: Item) -> None:
+        self.items = [first]
+
+    @property
+    def address(self) -> Address:
+        return self.items[0].address
+
+    def newest_facts(self) -> tuple[Facts, datetime]:
+        """Return the facts of the newest event that carries some, and the time of the event."""
+        told = [item for item in self.items if item.event.kind != "echo"] or self.items
+        said = [(item.sent_at, read_facts(item.sender)) for item in told]
+        at, facts = max(said, key=lambda each: (bool(each[1].hash), each[0], each[1].hash))
+        return facts, at
+
+
+def _missing_people(makers: Sequence[Item], known: dict[Address, FoundIdentity]) -> list[_Person]:
+    """Return the senders none of whose addresses is known, each once."""
+    people: dict[Address, _Person] = {}
+    for item in makers:
+        addresses = addresses_of([item])
+        if any(address in known for address in addresses):
+            continue
+        person = next((people[address] for address in addresses if address in people), None)
+        if person is None:
+            person = _Person(item)
+        else:
+            person.items.append(item)
+        for address in addresses:
+            people[address] = person
+    return list({id(person): person for person in people.values()}.values())
+
+
+def _make_people(
+    tx: Transaction, batch: Batch, missing: Sequence[_Person], known: dict[Address, FoundIdentity]
+) -> dict[Address, FoundIdentity]:
+    facts = {person.address: person.newest_facts() for person in missing}
+    claims = _find_claims(tx, missing, {address: each for address, (each, _) in facts.items()})
+    new = [_new_identity(person, *facts[person.address], claims.get(person.address)) for person in missing]
+    made = add_identities(tx, new)
+    for each in new:
+        found = made.get((each.channel_id, each.address))
+        if found is not None and each.facts.keys:
+            batch.detect.setdefault(found.workspace_id, set()).add(found.contact_id)
+    return made
+
+
+def _new_identity(person: _Person, facts: Facts, at: datetime, claimed: int | None) -> NewIdentity:
+    item = person.items[0]
+    return NewIdentity(
+        item.workspace_id,
+        item.channel_id,
+        item.sender.external_id,
+        at,
+        facts,
+        first_provenance(facts, at),
+        claimed,
+    )
+
+
+def _find_claims(tx: Transaction, missing: Sequence[_Person], facts: dict[Address, Facts]) -> dict[Address, int]:
+    """Return the contacts that new senders claim: known by that very number or mail address, and by no channel yet."""
+    claimants = {
+        person.address: facts[person.address].keys
+        for person in missing
+        if facts[person.address].keys and person.items[0].sender.verified and person.items[0].may_claim
+    }
+    wanted = {
+        (person.items[0].workspace_id, key.match_key) for person in missing for key in claimants.get(person.address, ())
+    }
+    candidates = list_claimable(tx, sorted(wanted))
+    claims: dict[Address, int] = {}
+    for person in missing if candidates else ():
+        claimed = choose_claim(person.items[0].workspace_id, claimants.get(person.address, ()), candidates)
+        if claimed is not None and claimed not in claims.values():
+            claims[person.address] = claimed
+    return claims
+
+
+def _lock(tx: Transaction, batch: Batch, found: Iterable[FoundIdentity]) -> None:
+    wanted = {(each.workspace_id, each.contact_id) for each in found}
+    if wanted:
+        batch.contacts |= lock_contacts(tx, wanted)
+
+
+def _is_settled(
+    batch: Batch, owned: dict[Address, FoundIdentity], wanted: Collection[Address], known: dict[Address, FoundIdentity]
+) -> bool:
+    """Return whether everybody found before the lock is still there under it, on a live, locked contact."""
+    return all(
+        address in owned
+        and owned[address].contact_id in batch.contacts
+        and batch.contacts[owned[address].contact_id].is_live
+        for address in wanted
+        if address in known
+    )
+
+
+def _attach_aliases(tx: Transaction, batch: Batch, makers: Sequence[Item], owned: dict[Address, FoundIdentity]) -> None:
+    """Attach addresses that came with a known one; note identities of different contacts that met in one event."""
+    aliases: dict[Address, tuple[Address, FoundIdentity, datetime]] = {}
+    links: set[tuple[int, int, int, int]] = set()
+    for item in makers:
+        if not (item.sender.aliases or item.event.former):
+            continue
+        addresses = sorted(addresses_of([item]))
+        owner = owned.get(item.address) or next(owned[each] for each in addresses if each in owned)
+        for address in addresses:
+            other = owned.get(address)
+            if other is None:
+                aliases[address] = (address, owner, item.sent_at)
+            elif other.identity_id != owner.identity_id and other.contact_id != owner.contact_id:
+                one, two = sorted((owner.identity_id, other.identity_id))
+                links.add((item.workspace_id, item.channel_id, one, two))
+                batch.detect.setdefault(item.workspace_id, set()).update((owner.contact_id, other.contact_id))
+    attached = add_aliases(tx, list(aliases.values()))
+    for address, (_, owner, _) in aliases.items():
+        if address in attached:
+            owned[address] = owner
+    if len(attached) < len(aliases):
+        # Somebody else has just taken one of them: the batch is tried again, and then meets it as a link.
+        raise Transient("an alias was taken meanwhile")
+    link_identities(tx, sorted(links))
+
+
+def _assign(batch: Batch, items: Sequence[Item], owned: dict[Address, FoundIdentity]) -> None:
+    for item in items:
+        item.identity = owned.get(item.address)
+        if item.identity is None and item.event.former:
+            item.identity = next((found for each in addresses_of([item]) if (found := owned.get(each))), None)

@@ -1,0 +1,68 @@
+"""The step itself: one claim's rows, resolved in the transaction it is given."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from ingest.jobs.types import ApplyEffects, DetectDuplicates, ReactToConversations, ReactToMessages, StopRuns
+from ingest.pipeline.resolve.aftermath import apply_aftermath
+from ingest.pipeline.resolve.batch import Batch, Resolver
+from ingest.pipeline.resolve.people import find_people
+from ingest.pipeline.resolve.reading import read_batch
+from ingest.pipeline.resolve.storing import store_messages
+from ingest.store.dead_letters import add_dead_letters
+from ingest.store.effects import apply_effects, list_waiting_targets
+from ingest.store.tallies import add_tally
+from ingest.store.unit_of_work import UnitOfWork
+from ingest.store.workflow_interest import list_interested
+
+# By then every transaction that was under way when an effect found no message has ended.
+EFFECTS_AGAIN_AFTER = timedelta(seconds=3)
+
+
+def resolve_requests(uow: UnitOfWork, resolver: Resolver, bodies: Sequence[bytes]) -> Batch:
+    """Resolve the requests in the rows' bodies and return what became of them. Safe to run twice."""
+    batch = read_batch(uow.tx, resolver, bodies)
+    find_people(uow.tx, resolver, batch)
+    stored = store_messages(uow, resolver, batch)
+    waiting = apply_aftermath(uow, batch, stored)
+    add_dead_letters(uow.tx, batch.dead)
+    add_tally(uow.tx, batch.tally)
+    _add_follow_ups(uow, batch, waiting)
+    return batch
+
+
+def apply_late_effects(uow: UnitOfWork, job: ApplyEffects) -> int:
+    """Apply effects that wait although their message is there, because two transactions missed each other."""
+    return apply_effects(uow.tx, list_waiting_targets(uow.tx, job.channel_ids))
+
+
+def _add_follow_ups(uow: UnitOfWork, batch: Batch, waiting: set[int]) -> None:
+    uow.add_jobs([DetectDuplicates(workspace_id, tuple(sorted(ids))) for workspace_id, ids in batch.detect.items()])
+    interested = list_interested(uow.tx, {*batch.wrote, *batch.opened}) if batch.wrote or batch.opened else set()
+    uow.add_jobs(
+        [
+            *(
+                ReactToConversations(workspace_id, conversation_ids=tuple(ids))
+                for workspace_id, ids in batch.opened.items()
+                if workspace_id in interested
+            ),
+            *(
+                ReactToMessages(workspace_id, tuple(sorted(ids)))
+                for workspace_id, ids in batch.wrote.items()
+                if workspace_id in interested
+            ),
+            *(StopRuns(workspace_id, tuple(sorted(ids))) for workspace_id, ids in batch.opted_out.items()),
+        ]
+    )
+    if waiting:
+        workspaces = {item.workspace_id: set[int]() for item in batch.items}
+        for item in batch.items:
+            if item.channel_id in waiting:
+                workspaces[item.workspace_id].add(item.channel_id)
+        for workspace_id, channel_ids in workspaces.items():
+            if channel_ids:
+                uow.add_job(
+                    ApplyEffects(workspace_id, tuple(sorted(channel_ids))),
+                    due_at=uow.now + EFFECTS_AGAIN_AFTER,
+                    key="apply_effects",
+                )

@@ -1,0 +1,64 @@
+"""The rows behind setting up: tokens, apps and channels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, text
+
+RESERVE = text("select nextval(pg_get_serial_sequence(:table, 'id'))")
+ADD_TOKEN = text("""
+    insert into api_token (id, workspace_id, name, role, digest) values (:id, :workspace_id, :name, :role, :digest)
+""")
+ADD_CHANNEL = text("""
+    insert into channel (id, workspace_id, app_id, code, name, account, settings, secrets)
+    values (:id, :workspace_id, :app_id, :code, :name, :account, cast(:settings as jsonb), :secrets)
+""")
+SET_CHANNEL = text("""
+    update channel set settings = cast(:settings as jsonb), secrets = :secrets, account = :account, updated_at = now()
+    where id = :id
+""")
+GET_CHANNEL = text("select workspace_id, code, settings, secrets from channel where id = :id for update")
+ADD_APP = text("""
+    insert into app (id, workspace_id, code, name, settings, secrets)
+    values (:id, :workspace_id, :code, :name, cast(:settings as jsonb), :secrets)
+""")
+LIST_CHANNELS = text("""
+    select id, workspace_id, code, name, account, state, settings, secrets from channel
+    where cast(:workspace_id as bigint) is null or workspace_id = :workspace_id
+    order by id
+""")
+
+
+def reserve_id(tx: Connection, table: Literal["api_token", "channel", "app"]) -> int:
+    """Return a fresh id: secrets are sealed for the id, so it is needed before the row."""
+    return int(tx.execute(RESERVE, {"table": table}).scalar_one())
+
+
+def add_token(tx: Connection, row: Mapping[str, Any]) -> None:
+    """Add a token's digest."""
+    tx.execute(ADD_TOKEN, row)
+
+
+def add_channel(tx: Connection, row: Mapping[str, Any]) -> None:
+    """Add a channel."""
+    tx.execute(ADD_CHANNEL, row)
+
+
+def set_channel(tx: Connection, row: Mapping[str, Any]) -> None:
+    """Change a channel's settings, secrets and account."""
+    tx.execute(SET_CHANNEL, row)
+
+
+def add_app(tx: Connection, row: Mapping[str, Any]) -> None:
+    """Add an app."""
+    tx.execute(ADD_APP, row)
+
+
+def find_channel(tx: Connection, channel_id: int) -> Row[Any] | None:
+    """Return a channel's workspace, code, settings and sealed secrets, locked, or None."""
+    return tx.execute(GET_CHANNEL, {"id": channel_id}).one_or_none()
+
+
+def list_channels(tx: Connection, workspace_id: int | None) -> Sequence[Row[Any]]:
+    """Return channels by id, of one workspace or of all."""
+    return tx.execute(LIST_CHANNELS, {"workspace_id": workspace_id}).all()

@@ -1,0 +1,1 @@
+"""Where and when the pipeline runs: the Celery application, one thin module a queue, the beat's schedule."""

@@ -1,0 +1,263 @@
+"""What every task shares, written once: the claim, the transaction, retries, splitting, dead letters.
+
+A bell wakes a worker, which then claims and handles jobs until nothing is due. A claim that fails is made smaller until
+the culprit stands alone; alone it has three tries, unless the fault is outside (a lock, a lost connection), which is
+waited for as long as it takes.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import structlog
+from psycopg import errors as pg
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from ingest.errors import Permanent, Transient
+from ingest.jobs.types import JobType, read_job
+from ingest.runtime import Runtime
+from ingest.store.dead_letters import NewDeadLetter, add_dead_letters
+from ingest.store.jobs import Claim, ClaimedJob, LeaseLost, claim_jobs, complete_jobs, release_jobs, split_job
+from ingest.store.tallies import Outcome, Tally, add_tally
+from ingest.store.unit_of_work import UnitOfWork
+from workers.metrics import count_claim, count_failure
+
+log = structlog.get_logger()
+
+SOLO_TRIES = 3
+RETRIES_IN_PLACE = 3
+DRAIN_SECONDS = 5.0
+MAX_BACKOFF_SECONDS = 30.0
+
+# A fault of the moment, not of the data: serialisation, deadlock, lock and statement time-outs, servers coming and going.
+TRANSIENT_ERRORS = (
+    pg.SerializationFailure,
+    pg.DeadlockDetected,
+    pg.LockNotAvailable,
+    pg.QueryCanceled,
+    pg.AdminShutdown,
+    pg.CrashShutdown,
+    pg.CannotConnectNow,
+    pg.TooManyConnections,
+    pg.ReadOnlySqlTransaction,
+    pg.DiskFull,
+    pg.IdleInTransactionSessionTimeout,
+)
+
+J = TypeVar("J", bound=JobType)
+Run = Callable[[Runtime, UnitOfWork, Sequence[ClaimedJob]], None]
+Split = Callable[[bytes, int], list[tuple[bytes, int]]]
+"""Cuts a body into about so many bodies, each with its weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """How jobs of one name are handled. `split` cuts a row's body into smaller ones, where a row holds several items."""
+
+    run: Run
+    split: Split | None = None
+
+
+HANDLERS: dict[tuple[str, str], Handler] = {}
+
+
+def _refuse_unknown(_runtime: Runtime, _uow: UnitOfWork, rows: Sequence[ClaimedJob]) -> None:
+    raise Permanent(f"unknown_job: {rows[0].name}")
+
+
+UNKNOWN = Handler(_refuse_unknown)
+
+
+def handles(
+    job_type: type[J],
+) -> Callable[[Callable[[UnitOfWork, Sequence[J]], object]], Callable[[UnitOfWork, Sequence[J]], object]]:
+    """Register a function for a job type and hand it back unchanged, so that tests call it plainly.
+
+    It is given all jobs of one claim and their transaction; the jobs' rows are deleted in that same transaction.
+    """
+
+    def register(function: Callable[[UnitOfWork, Sequence[J]], object]) -> Callable[[UnitOfWork, Sequence[J]], object]:
+        def run(_runtime: Runtime, uow: UnitOfWork, rows: Sequence[ClaimedJob]) -> None:
+            jobs: Sequence[Any] = [read_job(row.name, row.workspace_id, row.args) for row in rows]
+            function(uow, jobs)
+
+        HANDLERS[job_type.queue, job_type.name] = Handler(run)
+        return function
+
+    return register
+
+
+def handles_rows(job_type: type[JobType], split: Split | None = None) -> Callable[[Run], Run]:
+    """Register a function that works on the rows themselves, because they carry more than ids."""
+
+    def register(function: Run) -> Run:
+        HANDLERS[job_type.queue, job_type.name] = Handler(function, split)
+        return function
+
+    return register
+
+
+def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda: None) -> int:
+    """Handle the queue's due jobs until there are none, for at most five seconds; return how many claims were made."""
+    ends_at = time.monotonic() + DRAIN_SECONDS
+    claims = 0
+    while True:
+        with runtime.begin() as tx:
+            claim = claim_jobs(tx, queue, runtime.settings.batch_events, runtime.settings.lease_seconds)
+        if not claim:
+            return claims
+        if sum(job.weight for job in claim.jobs) >= runtime.settings.batch_events:
+            # There is more than one worker's worth: wake another.
+            runtime.publisher.ring([queue])
+        handle_claim(runtime, queue, claim)
+        on_progress()
+        claims += 1
+        if time.monotonic() > ends_at:
+            runtime.publisher.ring([queue])
+            return claims
+
+
+def handle_claim(runtime: Runtime, queue: str, claim: Claim) -> None:
+    """Handle a claim's jobs, those of one name together. Never raises for what a job does."""
+    suspects = [job for job in claim.jobs if job.attempts > 1 and job.last_error is None]
+    for job in suspects:
+        _handle_suspect(runtime, queue, claim, job)
+    names = {
+        job.name: [each for each in claim.jobs if each.name == job.name and each not in suspects] for job in claim.jobs
+    }
+    for name, jobs in names.items():
+        if jobs:
+            _handle_together(runtime, queue, claim, jobs, HANDLERS.get((queue, name)))
+
+
+def _handle_suspect(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob) -> None:
+    """Handle a job whose worker died or hung with it: alone, and set aside after three tries."""
+    handler = HANDLERS.get((queue, job.name))
+    if handler is not None and handler.split is not None and job.weight > 1:
+        _split(runtime, claim, job, handler.split, pieces=job.weight)
+    elif job.attempts > SOLO_TRIES:
+        _set_aside(runtime, queue, claim, job, "worker_died")
+    elif not job.is_solo:
+        with runtime.begin() as tx:
+            release_jobs(tx, claim, [job.id], error="", delay_seconds=0, solo=True)
+    else:
+        _handle_together(runtime, queue, claim, [job], handler)
+
+
+def _handle_together(
+    runtime: Runtime, queue: str, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler | None
+) -> None:
+    started = time.monotonic()
+    with structlog.contextvars.bound_contextvars(queue=queue, job_id=jobs[0].id, trace_id=_trace(jobs)):
+        try:
+            _run_with_retries(runtime, claim, jobs, handler or UNKNOWN)
+        except LeaseLost:
+            log.warning("lease.lost", jobs=len(jobs))
+        except Exception as failure:
+            _settle_failure(runtime, queue, claim, jobs, failure)
+        else:
+            count_claim(queue, sum(job.weight for job in jobs), time.monotonic() - started)
+
+
+def _run_with_retries(runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler) -> None:
+    for attempt in range(RETRIES_IN_PLACE):
+        try:
+            with runtime.unit_of_work() as uow:
+                handler.run(runtime, uow, jobs)
+                complete_jobs(uow.tx, claim, [job.id for job in jobs])
+        except Exception as failure:
+            if isinstance(failure, LeaseLost) or not is_transient(failure) or attempt == RETRIES_IN_PLACE - 1:
+                raise
+            time.sleep(random.uniform(0, 0.05 * 2**attempt))
+        else:
+            return
+
+
+def is_transient(failure: BaseException) -> bool:
+    """Return whether the same work may succeed later: the fault is outside of it."""
+    if isinstance(failure, Transient | PoolTimeout):
+        return True
+    if isinstance(failure, DBAPIError):
+        lost = failure.connection_invalidated or isinstance(failure, InterfaceError)
+        return lost or isinstance(failure.orig, TRANSIENT_ERRORS) or _is_lost_connection(failure)
+    return False
+
+
+def _is_lost_connection(failure: DBAPIError) -> bool:
+    return isinstance(failure, OperationalError) and getattr(failure.orig, "sqlstate", None) in {None, "08006", "08003"}
+
+
+def _settle_failure(runtime: Runtime, queue: str, claim: Claim, jobs: Sequence[ClaimedJob], failure: Exception) -> None:
+    reason = f"{type(failure).__name__}: {failure}" if isinstance(failure, Permanent | Transient) else _reason(failure)
+    count_failure(queue, reason.split(":", maxsplit=1)[0])
+    log.warning("job.failed", jobs=len(jobs), error=reason, attempts=jobs[0].attempts)
+    try:
+        _make_smaller(runtime, queue, claim, jobs, failure, reason)
+    except (DBAPIError, PoolTimeout) as away:
+        # The lease will end, and somebody else begins anew.
+        log.warning("job.abandoned", jobs=len(jobs), error=type(away).__name__)
+
+
+def _make_smaller(  # noqa: PLR0917 - one decision over everything known
+    runtime: Runtime, queue: str, claim: Claim, jobs: Sequence[ClaimedJob], failure: Exception, reason: str
+) -> None:
+    job = jobs[0]
+    handler = HANDLERS.get((queue, job.name))
+    if is_transient(failure):
+        _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=False)
+    elif len(jobs) > 1:
+        _release(runtime, claim, jobs, reason, delay_seconds=0, solo=True)
+    elif job.weight > 1 and handler is not None and handler.split is not None:
+        _split(runtime, claim, job, handler.split, pieces=2)
+    elif isinstance(failure, Permanent) or job.attempts >= SOLO_TRIES:
+        _set_aside(runtime, queue, claim, job, reason)
+    else:
+        _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=True)
+
+
+def _release(
+    runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob], reason: str, *, delay_seconds: float, solo: bool
+) -> None:
+    with runtime.begin() as tx:
+        release_jobs(tx, claim, [job.id for job in jobs], error=reason, delay_seconds=delay_seconds, solo=solo)
+
+
+def _split(runtime: Runtime, claim: Claim, job: ClaimedJob, split: Split, pieces: int) -> None:
+    """Replace the job by `pieces` smaller ones, each handled alone."""
+    groups = split(job.body or b"", pieces)
+    with runtime.begin() as tx:
+        split_job(tx, job, groups)
+        complete_jobs(tx, claim, [job.id])
+    log.warning("job.split", job_id=job.id, pieces=len(groups))
+
+
+def _set_aside(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob, reason: str) -> None:
+    with runtime.begin() as tx:
+        letter = NewDeadLetter(
+            job.workspace_id, queue, job.name, reason, None, job.args, job.body, job.attempts, job.trace_id
+        )
+        add_dead_letters(tx, [letter])
+        if job.body is not None:
+            outcomes = [Outcome(job.workspace_id, 0, "resolved"), Outcome(job.workspace_id, 0, "dead", "job_failed")]
+            add_tally(tx, Tally(dict.fromkeys(outcomes, job.weight)))
+        complete_jobs(tx, claim, [job.id])
+    log.error("job.set_aside", job_id=job.id, reason=reason, attempts=job.attempts)
+
+
+def _backoff(attempts: int) -> float:
+    return random.uniform(0, min(MAX_BACKOFF_SECONDS, 0.25 * 2.0 ** min(attempts, 10)))
+
+
+def _reason(failure: Exception) -> str:
+    """Return what failed, without data: a constraint's name at most, never a value."""
+    original = getattr(failure, "orig", None)
+    constraint = getattr(getattr(original, "diag", None), "constraint_name", None)
+    name = type(original or failure).__name__
+    return f"{name}: {constraint}" if constraint else name
+
+
+def _trace(jobs: Sequence[ClaimedJob]) -> str | None:
+    return str(jobs[0].trace_id) if jobs[0].trace_id is not None else None
