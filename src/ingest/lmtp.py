@@ -64,7 +64,8 @@ class _Handler:
     async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Return a reply for each recipient, in the order in which they were named."""
         raw = envelope.original_content or b""
-        waiting = (self._outcome(mailbox, envelope.mail_from or "", raw) for mailbox in envelope.rcpt_tos)
+        sender = (envelope.mail_from or "").strip("<>")
+        waiting = (self._outcome(mailbox, sender, raw) for mailbox in envelope.rcpt_tos)
         outcomes = await asyncio.gather(*waiting)
         return "\r\n".join(REPLIES[outcome] for outcome in outcomes)
 
