@@ -69,7 +69,7 @@ def _check_contact_id(hook: Webhook, contact_id: str) -> None:
 def _check_event(event: object, path: str) -> None:
     if not isinstance(event, dict):
         raise BadShape(f"{path}: must be an object")
-    kind = event.get("type")
+    kind = text_in(event, "type")
     if kind not in EVENT_TYPES:
         raise BadShape(f"{path}.type: must be one of {', '.join(EVENT_TYPES)}")
     require_words(event, "mId", f"{path}.", MAX_ID)
@@ -78,7 +78,7 @@ def _check_event(event: object, path: str) -> None:
         raise BadShape(f"{path}.timestamp: must be milliseconds since 1970, a whole number")
     if kind == "message_status":
         status = require_object(event, "status", f"{path}.")
-        if status.get("value") not in STATUSES:
+        if text_in(status, "value") not in STATUSES:
             raise BadShape(f"{path}.status.value: must be one of {', '.join(STATUSES)}")
     else:
         require_words(require_object(event, "message", f"{path}."), "type", f"{path}.message.", MAX_ID)

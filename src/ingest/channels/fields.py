@@ -115,7 +115,11 @@ def kept(item: JSON, *names: str) -> dict[str, object]:
 
 def storable(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
     """Return the fields of a form or query, untrimmed, the last of a repeated name, without what no database takes."""
-    return {name: value.replace("\0", "").encode("utf-8", "replace").decode() for name, value in fields}
+    return {_storable_text(name): _storable_text(value) for name, value in fields}
+
+
+def _storable_text(text: str) -> str:
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def instant(text: str | None, received_at: datetime) -> datetime | None:

@@ -110,7 +110,7 @@ def _shared(attachments: Sequence[JSON]) -> dict[str, Any]:
     links = [
         {"type": each.get("type"), **kept(payload, "title", "url", "ig_post_media_id", "id")}
         for each in attachments
-        if each.get("type") in SHARES
+        if text_in(each, "type") in SHARES
         for payload in [{**each, **object_in(each, "payload")}]
     ]
     return {"shared": links} if links else {}
@@ -127,7 +127,11 @@ def _special(attachment: JSON, text: str) -> _Body | None:
     if kind == "location":
         return _location(attachment, payload)
     if kind in SHARES:
-        words = text or text_in(payload, "title", "text", "url") or text_in(attachment, "title", "url")
+        told = (
+            text_in(payload, "title", "text") or text_in(attachment, "title"),
+            text_in({**attachment, **payload}, "url"),
+        )
+        words = text or "\n".join(filter(None, told))
         return _Body("text", words, details=_shared([attachment])) if words else None
     return None
 

@@ -108,7 +108,7 @@ def _read_item(entry: _Entry, elsewhere: bool, item: JSON) -> list[InboundEvent]
         return [_other(framed)]
     if is_junk_id(contact_id):
         return [_without_contact(framed)]
-    if contact_id in (entry.id, account):
+    if contact_id == entry.id or entry.account_of("", contact_id) == account:
         # Nothing that the business does to its own account makes a contact of it.
         return [ignored(framed.key("own", item), "own_event", account)]
     return READERS[name](framed, as_object(item[name]))

@@ -19,9 +19,23 @@ FILES: dict[str, AttachmentKind] = {
     "live_photo": "image",
     "document": "file",
 }
-UNSUPPORTED = (
-    *("paid_media", "poll", "dice", "game", "checklist", "invoice", "successful_payment", "refunded_payment"),
-    *("users_shared", "chat_shared", "passport_data", "giveaway", "giveaway_winners", "gift", "unique_gift"),
+# What surrounds the content; whatever else a message holds is its content, known or not.
+SURROUNDINGS = frozenset(
+    {
+        *("message_id", "from", "chat", "date", "edit_date", "message_thread_id", "is_topic_message", "media_group_id"),
+        *(
+            "sender_chat",
+            "sender_boost_count",
+            "sender_business_bot",
+            "business_connection_id",
+            "via_bot",
+            "author_signature",
+        ),
+        *("forward_origin", "is_automatic_forward", "reply_to_message", "external_reply", "quote", "reply_to_story"),
+        *("caption", "caption_entities", "show_caption_above_media", "has_media_spoiler", "entities", "effect_id"),
+        *("link_preview_options", "has_protected_content", "is_from_offline", "is_paid_post", "paid_star_count"),
+        *("reply_markup", "direct_messages_topic", "suggested_post_info", "reply_to_checklist_task_id"),
+    }
 )
 SERVICE = (
     *("new_chat_members", "left_chat_member", "new_chat_title", "new_chat_photo", "delete_chat_photo"),
@@ -49,7 +63,7 @@ def read_content(item: JSON) -> Message:
             message = read(object_in(item, name), words_in(item, name).strip())
             if message is not None:
                 return message
-    raw_kind = next((name for name in (*UNSUPPORTED, *READERS, *FILES) if name in item), "empty")
+    raw_kind = next((name for name in item if name not in SURROUNDINGS), "empty")
     raw = object_in(item, raw_kind)
     words = text_in(raw, "question", "title", "emoji", "description") or caption
     return Message("unsupported", words, raw_kind=raw_kind, details={"raw": raw} if raw else {})

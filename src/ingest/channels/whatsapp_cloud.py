@@ -78,10 +78,10 @@ def _read_entry(entry: JSON, hook: Webhook) -> list[InboundEvent]:
 
 
 def _read_change(change: JSON, hook: Webhook) -> list[InboundEvent]:
-    field, value = change.get("field"), change.get("value")
+    field, value = text_in(change, "field") or "", change.get("value")
     if field not in LIVE_FIELDS:
         return [meta.ignored_change(change, _account(value), OTHER_FIELDS)]
-    return _read_live(str(field), as_object(value), hook)
+    return _read_live(field, as_object(value), hook)
 
 
 def _read_live(field: str, value: JSON, hook: Webhook) -> list[InboundEvent]:
@@ -164,7 +164,7 @@ def _read_welcome(event: InboundEvent, item: JSON) -> InboundEvent:
 
 def _read_system(change: _Change, item: JSON, item_id: str) -> InboundEvent:
     system = object_in(item, "system")
-    if system.get("type") not in MOVES:
+    if text_in(system, "type") not in MOVES:
         # The phone's encryption key changed, or something yet unknown: the addresses did not.
         return ignored(item_id, "system", change.account)
     new_phone = text_in(system, "wa_id", "new_wa_id")
