@@ -18,7 +18,7 @@ import psycopg
 import structlog
 
 from ingest.channels.base import Adapter, Webhook
-from ingest.errors import Transient
+from ingest.errors import Rejected, Transient
 from ingest.jobs import queues
 from ingest.jobs.publisher import Publisher
 from ingest.store.intake import IntakeRow, RawRequest, add_intake_rows, encode_rows
@@ -121,6 +121,14 @@ class Intake:
         self._waiting_bytes += len(request.body)
         self._arrived.set()
         await done
+
+    def can_spool(self) -> bool:
+        """Return whether the spool takes records, for the readiness probe."""
+        try:
+            self._spool.check()
+            return self._spool.size_bytes() < self._spool.max_bytes
+        except Rejected:
+            return False
 
     @property
     def is_database_away(self) -> bool:

@@ -172,3 +172,14 @@ def split_job(tx: Connection, job: ClaimedJob, pieces: Sequence[tuple[bytes, int
     tx.execute(
         SPLIT, {"id": job.id, "bodies": [body for body, _ in pieces], "weights": [weight for _, weight in pieces]}
     )
+
+
+OLDEST_DUE = text("""
+    select coalesce(extract(epoch from now() - min(due_at)), 0) from job
+    where queue = any(:queues) and due_at <= now() and (leased_until is null or leased_until < now())
+""")
+
+
+def oldest_due_seconds(tx: Connection, queues: Sequence[str]) -> float:
+    """Return how long the oldest job that is due and held by nobody has been due; 0 when there is none."""
+    return float(tx.execute(OLDEST_DUE, {"queues": list(queues)}).scalar_one())

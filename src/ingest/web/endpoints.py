@@ -68,7 +68,7 @@ class Endpoints:
         except (SQLAlchemyError, OSError) as away:
             raise Unavailable("channels cannot be looked up") from away
         except BadSetting as unusable:
-            log.error("channel.refused", kind=key[0], channel_id=key[1], reason=str(unusable))
+            log.warning("channel.refused", kind=key[0], channel_id=key[1], reason=str(unusable))
             raise Unavailable("channel is unusable") from unusable
         self._entries[key] = (time.monotonic() + (FRESH_SECONDS if known else UNKNOWN_SECONDS), known)
         self._entries.move_to_end(key)

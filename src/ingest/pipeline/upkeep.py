@@ -1,0 +1,25 @@
+"""Step `upkeep`: ring for what is due, add up tallies, let history go. Every part is safe to repeat at any time."""
+
+from ingest.store import jobs, tallies
+from ingest.store import upkeep as rows
+from ingest.store.unit_of_work import Transaction, UnitOfWork
+
+
+def list_queues_to_ring(tx: Transaction) -> list[str]:
+    """Return the queues with due jobs that nobody holds."""
+    return jobs.list_due_queues(tx)
+
+
+def compact_tallies(uow: UnitOfWork) -> None:
+    """Add up tallies older than a minute; the sums stay what they were."""
+    tallies.compact_tallies(uow.tx)
+
+
+def expire_effects(uow: UnitOfWork) -> int:
+    """Drop statuses, edits and reactions whose message has not come within a day."""
+    return rows.expire_effects(uow.tx)
+
+
+def trim_history(uow: UnitOfWork) -> dict[str, int]:
+    """Drop the notes on dropped messages after 30 days, and fingerprints of deleted ones after theirs."""
+    return rows.trim_history(uow.tx)

@@ -1,0 +1,74 @@
+"""Periodic work: the bell for what is due, and the chores of upkeep. Every tick may be lost, late or doubled, harmlessly."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from celery import Celery
+from sqlalchemy.exc import SQLAlchemyError
+
+from ingest.pipeline import upkeep
+from ingest.runtime import Runtime
+from ingest.store.unit_of_work import UnitOfWork
+from ingest.store.upkeep import try_chore_lock
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Work that is done every so often, by one worker at a time."""
+
+    every_seconds: float
+    run: Callable[[UnitOfWork], object]
+
+
+CHORES: dict[str, Chore] = {
+    "compact_tallies": Chore(30, upkeep.compact_tallies),
+    "expire_effects": Chore(60, upkeep.expire_effects),
+    "trim_history": Chore(600, upkeep.trim_history),
+}
+
+
+class HasRuntime(Protocol):
+    """Whoever holds the process's runtime."""
+
+    @property
+    def runtime(self) -> Runtime: ...
+
+
+def register(app: Celery, process: HasRuntime) -> None:
+    """Register the beat's two tasks."""
+
+    def ring(*_args: Any) -> None:
+        ring_due(process.runtime)
+
+    def chore(name: str) -> None:
+        do_chore(process.runtime, name)
+
+    app.task(name="ingest.ring", ignore_result=True)(ring)
+    app.task(name="ingest.chore", ignore_result=True)(chore)
+
+
+def ring_due(runtime: Runtime) -> list[str]:
+    """Ring for each queue that has due jobs nobody holds: their own bells were lost, or have not been rung yet."""
+    with runtime.begin() as tx:
+        queues = upkeep.list_queues_to_ring(tx)
+    if queues:
+        runtime.publisher.ring(queues)
+    return queues
+
+
+def do_chore(runtime: Runtime, name: str) -> bool:
+    """Do one chore unless somebody else is doing it; return whether it was done. A failure waits for the next tick."""
+    try:
+        with runtime.unit_of_work() as uow:
+            if not try_chore_lock(uow.tx, name):
+                return False
+            result = CHORES[name].run(uow)
+    except SQLAlchemyError as failure:
+        log.warning("chore.failed", chore=name, error=type(failure).__name__)
+        return False
+    log.debug("chore.done", chore=name, result=str(result))
+    return True

@@ -1,0 +1,49 @@
+"""Runs a worker or the beat, as the Procfile's lines say."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pkgutil import iter_modules
+
+import workers
+from ingest.errors import BadSetting
+from ingest.jobs.queues import QUEUES
+from ingest.runtime import Runtime
+from ingest.settings import read_settings
+from workers.app import WorkerProcess, make_worker
+from workers.watchdog import Watchdog
+
+
+def load_handlers() -> None:
+    """Import every queue's module, so that its handlers are registered."""
+    for module in iter_modules(workers.__path__):
+        if module.name in QUEUES:
+            import_module(f"workers.{module.name}")
+
+
+def worker(queues: Sequence[str]) -> None:
+    """Work off the queues until told to stop and exit with Celery's code. Raises BadSetting for a queue there is none of."""
+    unknown = [queue for queue in queues if queue not in QUEUES]
+    if unknown or not queues:
+        raise BadSetting(f"no queue {', '.join(unknown) or 'given'}: use {', '.join(QUEUES)}")
+    load_handlers()
+    settings = read_settings()
+    process = WorkerProcess(settings, f"worker-{queues[0]}")
+    app = make_worker(process)
+    Watchdog(Runtime.from_settings(settings, "watchdog"), list(queues), process.progress).start()
+    arguments = [
+        "worker",
+        "--queues", ",".join(queues),
+        "--hostname", f"{'-'.join(queues)}@%h",
+        "--concurrency", str(settings.worker_processes),
+        "--pool", "prefork",
+        "--loglevel", settings.log_level,
+        "--without-gossip", "--without-mingle", "--without-heartbeat",
+    ]  # fmt: skip
+    app.worker_main(arguments)
+
+
+def beat() -> None:
+    """Tick until told to stop. The schedule is kept in memory: a missed tick is made up by the next one."""
+    settings = read_settings()
+    app = make_worker(WorkerProcess(settings, "beat"))
+    app.Beat(scheduler="celery.beat:Scheduler", max_interval=1, loglevel=settings.log_level.upper()).run()
