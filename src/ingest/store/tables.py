@@ -501,7 +501,10 @@ shared_key = Table(
     Column("contact_count", Integer, nullable=False),
     Column("state", Text, nullable=False, server_default="open"),
     Column("changed_at", Moment, nullable=False, server_default=NOW),
+    # A contact has lost the key: to be counted again.
+    Column("is_stale", Boolean, nullable=False, server_default=FALSE),
     PrimaryKeyConstraint("workspace_id", "match_key"),
+    Index("ix_shared_key_stale", "workspace_id", postgresql_where=text("is_stale")),
 )
 
 # Two identities of one account whose aliases met in one event: evidence for a suggestion of kind identity.
