@@ -11,10 +11,13 @@ import click
 from ingest.cli.groups import LazyGroup
 from ingest.errors import IngestError
 
+# PostgreSQL's code for a statement about a table that does not exist.
+UNDEFINED_TABLE = "42P01"
+
 COMMANDS = {
     "up": ("up", "up", "Run everything on this machine, with its own PostgreSQL and Valkey if need be."),
-    "migrate": ("processes", "migrate_command", "Bring the database to the newest schema."),
-    "web": ("processes", "web", "Run the web process: webhooks, API, console, metrics."),
+    "migrate": ("migrate", "migrate_command", "Bring the database to the newest schema."),
+    "web": ("web", "web", "Run the web process: webhooks, API, console, metrics."),
     "worker": ("processes", "worker", "Run a worker for one or more queues."),
     "beat": ("processes", "beat", "Run the scheduler, which rings for work that is due."),
     "lmtp": ("processes", "lmtp", "Take in mail from a mail server over LMTP."),
@@ -22,6 +25,7 @@ COMMANDS = {
     "workspace": ("workspaces", "workspace", "Create workspaces."),
     "token": ("workspaces", "token", "Create API tokens."),
     "channel": ("channels", "channel", "Add, list and change channels."),
+    "app": ("channels", "app", "Add provider applications that serve many channels."),
     "parse": ("parse", "parse", "Show what a captured webhook request means."),
     "simulate": ("simulate", "simulate", "Send signed traffic as providers do."),
     "queues": ("queues", "queues", "Show what waits in each queue."),
@@ -49,9 +53,20 @@ def main() -> None:
     except IngestError as failed:
         _fail(str(failed))
     except Exception as failed:
-        if not type(failed).__module__.startswith("sqlalchemy") or type(failed).__name__ != "OperationalError":
+        if (told := _database_trouble(failed)) is None:
             raise
-        _fail("cannot reach the database: start it with `ingest up`, or set DATABASE_URL to one that is running")
+        _fail(told)
+
+
+def _database_trouble(failed: Exception) -> str | None:
+    """Return what to do about a database that is away or empty, None for any other error."""
+    if not type(failed).__module__.startswith("sqlalchemy"):
+        return None
+    if getattr(getattr(failed, "orig", None), "sqlstate", None) == UNDEFINED_TABLE:
+        return "the database has no tables yet: run `ingest migrate`"
+    if type(failed).__name__ == "OperationalError":
+        return "cannot reach the database: start it with `ingest up`, or set DATABASE_URL to one that is running"
+    return None
 
 
 def _fail(told: str) -> NoReturn:

@@ -1,17 +1,19 @@
-"""`ingest channel`: add, list and change channels."""
+"""`ingest channel` and `ingest app`: connect providers."""
 
 import click
 
 from ingest.channels.registry import CODES, get_adapter
-from ingest.cli.given import read_pairs, require_complete, set_option, sort_settings
+from ingest.cli.given import read_pairs, set_option, sort_settings
 from ingest.cli.groups import ExampleCommand
+from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record, print_rows
 from ingest.errors import BadSetting
-from ingest.pipeline.administer import add_channel, find_channel, list_channels, set_channel
-from ingest.runtime import Runtime
-from ingest.settings import read_settings
+from ingest.pipeline.administer import add_app, add_channel, list_channels, set_channel
 
-COLUMNS = ("id", "workspace_id", "code", "name", "webhook_url")
+COLUMNS = ("id", "workspace_id", "code", "name", "account", "state", "webhook_url")
+
+code_argument = click.argument("code", type=click.Choice(CODES), metavar="CODE")
+workspace_option = click.option("--workspace", "workspace_id", type=int, required=True, help="The workspace's id.")
 
 
 @click.group()
@@ -20,27 +22,26 @@ def channel() -> None:
 
 
 @channel.command(
+    "add",
     cls=ExampleCommand,
-    example="ingest channel add telegram --workspace 1 --name Support \\\n"
-    "  --set bot_token=123456:abc --set secret_token=choose-a-long-one",
+    example="ingest channel add telegram --workspace 1 --name Support --set secret_token=choose-a-long-one",
 )
-@click.argument("code", type=click.Choice(CODES), metavar="CODE")
-@click.option("--workspace", "workspace_id", type=int, required=True, help="The workspace's id.")
+@code_argument
+@workspace_option
 @click.option("--name", required=True, help="The channel's name in the console.")
+@click.option("--app", "app_id", type=int, help="The app whose webhook serves this channel too.")
 @set_option
 @as_json_option
-def add(code: str, workspace_id: int, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
+def add_channel_command(
+    *, code: str, workspace_id: int, name: str, app_id: int | None, pairs: tuple[str, ...], as_json: bool
+) -> None:
     """Add a channel and print its id and the webhook URL to enter at the provider.
 
-    A missing setting is told with all that the channel has.
+    What a channel needs is told when it is missing: try without any --set.
     """
-    adapter = get_adapter(code)
-    given = read_pairs(pairs)
-    settings, secrets = sort_settings(adapter, given)
-    require_complete(adapter, list(given))
-    runtime = Runtime.from_settings(read_settings())
-    with runtime.begin() as tx:
-        added = add_channel(tx, workspace_id, code, name, settings, secrets, runtime.sealer)
+    settings, secrets = sort_settings(get_adapter(code), read_pairs(pairs))
+    with opened() as runtime, runtime.begin() as tx:
+        added = add_channel(tx, workspace_id, code, name, settings, secrets, runtime.sealer, app_id)
     print_record({"channel_id": added.id, "webhook_url": runtime.settings.public_url + added.url_path}, as_json)
 
 
@@ -48,37 +49,62 @@ def add(code: str, workspace_id: int, name: str, pairs: tuple[str, ...], as_json
 @click.option("--workspace", "workspace_id", type=int, help="Only this workspace's channels.")
 @as_json_option
 def list_command(workspace_id: int | None, as_json: bool) -> None:
-    """List channels with their webhook URLs. Secrets are never shown."""
-    runtime = Runtime.from_settings(read_settings())
-    with runtime.begin() as tx:
-        found = list_channels(tx, workspace_id)
+    """List channels with their webhook URLs. Secrets are named, never shown."""
+    with opened() as runtime, runtime.begin() as tx:
+        found = list_channels(tx, workspace_id, runtime.sealer)
     rows = [
         {
             "id": each.id,
             "workspace_id": each.workspace_id,
             "code": each.code,
             "name": each.name,
+            "account": each.account,
+            "state": each.state,
             "webhook_url": runtime.settings.public_url + each.url_path,
+            "settings": each.settings,
+            "secrets": each.secrets,
         }
         for each in found
     ]
     print_rows(rows, COLUMNS, as_json)
 
 
-@channel.command("set", cls=ExampleCommand, example="ingest channel set 7 --set app_secret=new --set app_secret=old")
+@channel.command("set", cls=ExampleCommand, example="ingest channel set 7 --set app_secret=the-new-one")
 @click.argument("channel_id", type=int)
-@click.option("--name", help="A new name.")
 @set_option
-def set_command(channel_id: int, name: str | None, pairs: tuple[str, ...]) -> None:
-    """Change a channel's name or some of its settings; the others stay.
+def set_command(channel_id: int, pairs: tuple[str, ...]) -> None:
+    """Change some of a channel's settings; the others stay.
 
-    A secret given twice is accepted in both values, newest first, until it is set to one: so secrets are rotated.
+    A new secret is accepted beside its former value, until it is changed once more: so it can be rotated at the provider
+    without losing a message.
     """
-    runtime = Runtime.from_settings(read_settings())
-    with runtime.begin() as tx:
-        found = find_channel(tx, channel_id)
-        if found is None:
+    with opened() as runtime, runtime.begin() as tx:
+        code = next((each.code for each in list_channels(tx, None, runtime.sealer) if each.id == channel_id), None)
+        if code is None:
             raise BadSetting(f"there is no channel {channel_id}: `ingest channel list` shows those there are")
-        settings, secrets = sort_settings(get_adapter(found.code), read_pairs(pairs))
-        set_channel(tx, channel_id, name, settings, secrets, runtime.sealer)
+        settings, secrets = sort_settings(get_adapter(code), read_pairs(pairs))
+        set_channel(tx, channel_id, settings, secrets, runtime.sealer)
     click.echo(f"channel {channel_id} changed", err=True)
+
+
+@click.group()
+def app() -> None:
+    """Add provider applications whose one webhook serves many channels."""
+
+
+@app.command(
+    "add",
+    cls=ExampleCommand,
+    example="ingest app add whatsapp_cloud --workspace 1 --name Numbers --set app_secret=... --set verify_token=...",
+)
+@code_argument
+@workspace_option
+@click.option("--name", required=True, help="The app's name.")
+@set_option
+@as_json_option
+def add_app_command(*, code: str, workspace_id: int, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Add an app and print its id and webhook URL. Its channels are added with `ingest channel add --app`."""
+    settings, secrets = sort_settings(get_adapter(code), read_pairs(pairs))
+    with opened() as runtime, runtime.begin() as tx:
+        added = add_app(tx, workspace_id, code, name, settings, secrets, runtime.sealer)
+    print_record({"app_id": added.id, "webhook_url": runtime.settings.public_url + added.url_path}, as_json)

@@ -5,10 +5,9 @@ import sys
 import click
 
 from ingest.cli.groups import ExampleCommand
+from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, plain, print_record
-from ingest.runtime import Runtime
-from ingest.settings import read_settings
-from ingest.store.views import conservation, orphans
+from ingest.store.views.queues import conservation, orphans
 
 
 @click.command(cls=ExampleCommand, example="ingest check\ningest check --json")
@@ -18,7 +17,7 @@ def check(as_json: bool) -> None:
 
     accepted = stored + duplicate + dropped + ignored + dead-lettered + waiting
     """
-    with Runtime.from_settings(read_settings()).begin() as tx:
+    with opened() as runtime, runtime.begin() as tx:
         counted, lost_parents = conservation(tx), orphans(tx)
     is_sound = counted.is_exact and not any(lost_parents.values())
     print_record({**plain(counted), "orphans": lost_parents, "sound": is_sound}, as_json)

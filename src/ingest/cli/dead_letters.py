@@ -7,10 +7,9 @@ import click
 from sqlalchemy import Connection
 
 from ingest.cli.groups import ExampleCommand
+from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record, print_rows
 from ingest.errors import BadSetting
-from ingest.runtime import Runtime
-from ingest.settings import read_settings
 from ingest.store.dead_letters import (
     discard_dead_letters,
     get_dead_letter,
@@ -43,7 +42,7 @@ def list_command(
     *, workspace_id: int | None, reason: str | None, state: str, after_id: int, limit: int, as_json: bool
 ) -> None:
     """List dead letters, oldest first, without what they carry."""
-    with Runtime.from_settings(read_settings()).begin() as tx:
+    with opened() as runtime, runtime.begin() as tx:
         print_rows(
             list_dead_letters(
                 tx, workspace_id=workspace_id, reason=reason, state=state, after_id=after_id, limit=limit
@@ -61,7 +60,7 @@ def list_command(
 @as_json_option
 def show(dead_letter_id: int, body_file: Path | None, as_json: bool) -> None:
     """Show one dead letter. What it carries is a person's message, so it is written to a file only when asked."""
-    with Runtime.from_settings(read_settings()).begin() as tx:
+    with opened() as runtime, runtime.begin() as tx:
         found = get_dead_letter(tx, dead_letter_id)
     if found is None:
         raise BadSetting(f"there is no dead letter {dead_letter_id}")
@@ -79,10 +78,10 @@ def show(dead_letter_id: int, body_file: Path | None, as_json: bool) -> None:
 @as_json_option
 def replay(ids: tuple[int, ...], workspace_id: int | None, reason: str | None, everything: bool, as_json: bool) -> None:
     """Turn dead letters into jobs again, each tried alone. Safe to repeat: what was stored is not stored twice."""
-    runtime = Runtime.from_settings(read_settings())
-    with runtime.begin() as tx:
-        queues = replay_dead_letters(tx, _chosen(tx, ids, workspace_id, reason, everything))
-    runtime.publisher.ring(set(queues))
+    with opened() as runtime:
+        with runtime.begin() as tx:
+            queues = replay_dead_letters(tx, _chosen(tx, ids, workspace_id, reason, everything))
+        runtime.publisher.ring(set(queues))
     print_record({"replayed": len(queues)}, as_json)
 
 
@@ -96,7 +95,7 @@ def discard(
     *, ids: tuple[int, ...], workspace_id: int | None, reason: str | None, everything: bool, as_json: bool
 ) -> None:
     """Give dead letters up for good: what they carry is deleted."""
-    with Runtime.from_settings(read_settings()).begin() as tx:
+    with opened() as runtime, runtime.begin() as tx:
         discarded = discard_dead_letters(tx, _chosen(tx, ids, workspace_id, reason, everything))
     print_record({"discarded": discarded}, as_json)
 

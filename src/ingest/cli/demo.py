@@ -51,7 +51,7 @@ def ensure_demo(runtime: Runtime) -> Demo:
     with runtime.begin() as tx:
         if kept.exists():
             demo = Demo(**json.loads(kept.read_text(encoding="utf-8")))
-            if list_channels(tx, demo.workspace_id):
+            if list_channels(tx, demo.workspace_id, runtime.sealer):
                 return demo
         demo = _make(tx, runtime)
     _keep(kept, demo)
@@ -115,7 +115,9 @@ See who wrote it, and what:
 def example_curl(runtime: Runtime, demo: Demo) -> str:
     """Return a curl command that posts a message as WhatsApp would: signed, dated now, never sent before."""
     with runtime.begin() as tx:
-        channel = next(each for each in list_channels(tx, demo.workspace_id) if each.code == CURL_CHANNEL)
+        channel = next(
+            each for each in list_channels(tx, demo.workspace_id, runtime.sealer) if each.code == CURL_CHANNEL
+        )
         (endpoint,) = list_endpoints(tx, runtime.sealer, [channel.id], []).values()
     webhook_url = f"{runtime.settings.public_url}/webhooks/{channel.id}"
     values = {**endpoint.settings, **{name: each[0] for name, each in endpoint.secrets.items()}}

@@ -1,6 +1,6 @@
 """`--set name=value`: settings as given on the command line, sorted into plain ones and secrets."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import click
 
@@ -20,36 +20,20 @@ def read_pairs(pairs: Iterable[str]) -> Values:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise BadSetting(f"--set {pair!r} is not NAME=VALUE")
+            # The pair may be a secret with its name forgotten: it is not repeated here.
+            raise BadSetting("--set needs NAME=VALUE")
         values[name] = (*values.get(name, ()), value)
     return values
 
 
 def sort_settings(adapter: Adapter, values: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, str], Values]:
-    """Return the plain settings and the secrets of those given.
+    """Return the plain settings and the secrets of those given; names that the channel does not have count as plain.
 
-    Raises BadSetting for a name that the channel does not have, and for a plain setting given twice.
+    Raises BadSetting for a plain setting given twice.
     """
-    known = {each.name: each for each in adapter.settings}
-    if unknown := [name for name in values if name not in known]:
-        raise BadSetting(f"{adapter.code} has no setting {', '.join(unknown)}. {describe_settings(adapter)}")
-    if repeated := [name for name, each in values.items() if len(each) > 1 and not known[name].secret]:
+    secret_names = {each.name for each in adapter.settings if each.secret}
+    secrets = {name: each for name, each in values.items() if name in secret_names}
+    plain = {name: each for name, each in values.items() if name not in secret_names}
+    if repeated := [name for name, each in plain.items() if len(each) > 1]:
         raise BadSetting(f"{', '.join(repeated)} can have one value only")
-    plain = {name: each[0] for name, each in values.items() if not known[name].secret}
-    return plain, {name: each for name, each in values.items() if known[name].secret}
-
-
-def require_complete(adapter: Adapter, names: Sequence[str]) -> None:
-    """Raise BadSetting when a required setting without a default is not among `names`."""
-    missing = [each.name for each in adapter.settings if each.required and not each.default and each.name not in names]
-    if missing:
-        raise BadSetting(f"{adapter.code} needs {', '.join(missing)}. {describe_settings(adapter)}")
-
-
-def describe_settings(adapter: Adapter) -> str:
-    """Return the channel's settings with what they are, for a message."""
-    told = [
-        f"  {each.name}{' (secret)' if each.secret else ''}{'' if each.required else ' (optional)'}: {each.help}"
-        for each in adapter.settings
-    ]
-    return "\n".join(["Its settings are:", *told]) if told else "It has no settings."
+    return {name: each[0] for name, each in plain.items()}, secrets

@@ -1,4 +1,4 @@
-"""The commands that run for long: what the Procfile starts."""
+"""`ingest worker`, `ingest beat` and `ingest lmtp`: what the Procfile starts, beside the web process."""
 
 from importlib import import_module
 
@@ -8,21 +8,6 @@ from ingest.cli.groups import ExampleCommand
 from ingest.jobs.queues import QUEUES
 from ingest.logs import configure_logs
 from ingest.settings import Settings, read_settings
-
-
-@click.command("migrate", cls=ExampleCommand, example="ingest migrate")
-def migrate_command() -> None:
-    """Bring the database to the newest schema. Safe to repeat, and to run from several places at once."""
-    settings = _started("migrate")
-    runtime = import_module("ingest.runtime").Runtime.from_settings(settings)
-    for applied in import_module("ingest.store.migrate").migrate(runtime.engine):
-        click.echo(applied)
-
-
-@click.command(cls=ExampleCommand, example="INGEST_HOST=0.0.0.0 INGEST_PORT=8080 ingest web")
-def web() -> None:
-    """Run the web process: webhooks, API, console and /metrics on INGEST_HOST and INGEST_PORT."""
-    import_module("ingest.web.serve").serve(_started("web"))
 
 
 @click.command(cls=ExampleCommand, example="ingest worker resolve\ningest worker detect react")

@@ -3,10 +3,9 @@
 import click
 
 from ingest.cli.groups import ExampleCommand
+from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_rows
-from ingest.runtime import Runtime
-from ingest.settings import read_settings
-from ingest.store.views import queue_figures
+from ingest.store.views.queues import queue_figures
 
 COLUMNS = ("queue", "waiting", "oldest_age_seconds", "leased", "retried", "dead")
 
@@ -15,5 +14,5 @@ COLUMNS = ("queue", "waiting", "oldest_age_seconds", "leased", "retried", "dead"
 @as_json_option
 def queues(as_json: bool) -> None:
     """Show what waits in each queue, how long already, what is being worked on, retried and dead."""
-    with Runtime.from_settings(read_settings()).begin() as tx:
+    with opened() as runtime, runtime.begin() as tx:
         print_rows(queue_figures(tx), COLUMNS, as_json)

@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import click
 
 from ingest.cli.groups import ExampleCommand
+from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record
 from ingest.errors import BadSetting
 from ingest.pipeline.administer import list_channels
-from ingest.runtime import Runtime
-from ingest.settings import read_settings
 from ingest.simulators.registry import CODES
 from ingest.simulators.traffic import Delivery, Plan, Report, Target, deliveries, send_traffic
 from ingest.store.channels import Endpoint, list_endpoints
@@ -69,10 +68,13 @@ def simulate(
 
 def _targets(channel_ids: tuple[int, ...], workspace_id: int | None, url: str | None) -> list[Target]:
     """Return the channels to write to. Raises BadSetting where there is none that can be simulated."""
-    runtime = Runtime.from_settings(read_settings())
-    base = (url or runtime.settings.public_url).rstrip("/")
-    with runtime.begin() as tx:
-        wanted = [each.id for each in list_channels(tx, workspace_id) if not channel_ids or each.id in channel_ids]
+    with opened() as runtime, runtime.begin() as tx:
+        base = (url or runtime.settings.public_url).rstrip("/")
+        wanted = [
+            each.id
+            for each in list_channels(tx, workspace_id, runtime.sealer)
+            if not channel_ids or each.id in channel_ids
+        ]
         found = list_endpoints(tx, runtime.sealer, wanted, []).values()
     targets = [_target(each, base) for each in found if each.code in CODES]
     if not targets:

@@ -13,6 +13,7 @@ import click
 
 from ingest.cli.demo import Demo, describe_demo, ensure_demo
 from ingest.cli.groups import ExampleCommand
+from ingest.cli.opened import opened
 from ingest.embedded.servers import EmbeddedServers
 from ingest.errors import BadSetting, IngestError
 from ingest.runtime import Runtime
@@ -51,11 +52,12 @@ def up(demo: bool, demo_rate: float, data_dir: Path | None, port: int | None, on
         click.echo(_starting(settings))
         with servers:
             ensure_secret_key(settings)
-            _run(settings, lines, demo_rate if demo else None, asked)
+            with opened(settings) as runtime:
+                _run(runtime, lines, demo_rate if demo else None, asked)
 
 
-def _run(settings: Settings, lines: list[ProcessLine], demo_rate: float | None, asked: Event) -> None:
-    runtime = Runtime.from_settings(settings, "up")
+def _run(runtime: Runtime, lines: list[ProcessLine], demo_rate: float | None, asked: Event) -> None:
+    settings = runtime.settings
     migrate(runtime.engine)
     supervisor = Supervisor(_environment(settings))
     try:
@@ -76,7 +78,6 @@ def _run(settings: Settings, lines: list[ProcessLine], demo_rate: float | None, 
         supervisor.stop(give_up=asked)
     finally:
         supervisor.kill()
-        runtime.engine.dispose()
 
 
 def _starting(settings: Settings) -> str:

@@ -3,10 +3,9 @@
 import click
 
 from ingest.cli.groups import ExampleCommand
+from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record
 from ingest.pipeline.administer import create_token, create_workspace
-from ingest.runtime import Runtime
-from ingest.settings import read_settings
 
 ROLES = ("owner", "manager", "agent")
 
@@ -21,7 +20,7 @@ def workspace() -> None:
 @as_json_option
 def create(name: str, as_json: bool) -> None:
     """Create a workspace and print its id."""
-    with Runtime.from_settings(read_settings()).begin() as tx:
+    with opened() as runtime, runtime.begin() as tx:
         workspace_id = create_workspace(tx, name)
     print_record({"workspace_id": workspace_id, "name": name}, as_json)
 
@@ -38,7 +37,6 @@ def token() -> None:
 @as_json_option
 def create_token_command(workspace_id: int, role: str, name: str, as_json: bool) -> None:
     """Create an API token and print it. It is shown this once; only its hash is kept."""
-    settings = read_settings()
-    with Runtime.from_settings(settings).begin() as tx:
-        made = create_token(tx, workspace_id, role, name, settings.secret_keys[0])
+    with opened() as runtime, runtime.begin() as tx:
+        made = create_token(tx, workspace_id, role, name, runtime.settings.secret_keys[0])
     print_record({"token": made, "workspace_id": workspace_id, "role": role}, as_json)
