@@ -136,6 +136,8 @@ def test_stop_word_on_sms_gives_an_opt_out_and_on_other_platforms_none(webhook: 
     assert kinds(webhook("messagebird_sms/bird_sms_stop")) == ["message", "opt_out"]
     hook = webhook("messagebird_sms/conversations_sms_stop")
     assert kinds(replace(hook, body=hook.body.replace(b'"sms"', b'"whatsapp"'))) == ["message"]
+    hook = webhook("messagebird_sms/bird_sms_stop")
+    assert kinds(replace(hook, body=hook.body.replace(b'"sms.inbound"', b'"whatsapp.inbound"'))) == ["message"]
 
 
 def test_message_in_conversation_created_has_the_id_it_has_in_message_created(webhook: MakeWebhook) -> None:
