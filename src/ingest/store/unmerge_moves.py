@@ -41,7 +41,7 @@ HAND_OVER_TAGS = text("""
     from unnest(cast(:tag_ids as bigint[]), cast(:tag_merge_ids as bigint[])) as held (tag_id, merge_id)
     join merge_record as record on record.workspace_id = :workspace_id and record.id = held.merge_id
     where contact_tag.workspace_id = :workspace_id and contact_tag.contact_id = :contact_id
-      and contact_tag.tag_id = held.tag_id and source = 'merge' and contact_tag.created_at = :merged_at
+      and contact_tag.tag_id = held.tag_id and contact_tag.source = 'merge' and contact_tag.created_at = :merged_at
 """)
 HAND_OVER = text("""
     update merge_record
