@@ -9,6 +9,7 @@ notification (`curl https://sns.<region>.amazonaws.com/SimpleNotificationService
 """
 
 import re
+from datetime import UTC, datetime
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -30,7 +31,7 @@ from ingest.channels.base import (
     require_setting,
     unbase64,
 )
-from ingest.channels.fields import as_object, instant, required, text_in, words_in
+from ingest.channels.fields import as_object, required, text_in, words_in
 from ingest.channels.mail import MAIL_SETTINGS, MAILBOX, MAX_BODY
 from ingest.channels.mail_ses import received_events, sent_events
 from ingest.domain.events import JSON, InboundEvent, Message, ignored
@@ -73,11 +74,16 @@ def verify(hook: Webhook) -> None:
     require_equal(words_in(body, "TopicArn"), require_setting(hook, TOPIC_ARN.name))
     if not _is_certificate_url(words_in(body, "SigningCertURL")):
         raise BadSignature("signing certificate is not Amazon's")
-    signed_at = instant(words_in(body, "Timestamp"), hook.received_at)
-    if signed_at is None:
-        raise BadSignature("signed time is no time")
     _require_signature(body, hook)
-    require_recent(signed_at, hook.received_at, WINDOW_SECONDS)
+    require_recent(_signed_at(body), hook.received_at, WINDOW_SECONDS)
+
+
+def _signed_at(body: JSON) -> datetime:
+    try:
+        at = datetime.fromisoformat(words_in(body, "Timestamp"))
+    except ValueError:
+        raise BadSignature("signed time is no time") from None
+    return at.replace(tzinfo=at.tzinfo or UTC)
 
 
 def _is_certificate_url(url: str) -> bool:
