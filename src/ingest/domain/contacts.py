@@ -17,6 +17,7 @@ class Avatar:
 
 def shown_name(
     contact_id: int,
+    *,
     first_name: str,
     last_name: str | None,
     display_name: str | None,

@@ -85,7 +85,8 @@ class Access:
         key = self.request.headers.get("idempotency-key", "").strip()
         if len(key) > MAX_IDEMPOTENCY_KEY or "\0" in key:
             raise Invalid(f"at most {MAX_IDEMPOTENCY_KEY} characters", field="Idempotency-Key")
-        return key or None
+        # Keys of different tokens are strangers to each other.
+        return f"{self.principal.token_id}:{key}" if key else None
 
     def fingerprint(self, body: bytes) -> bytes:
         """Return a hash of what is asked: by whom, where, with what."""

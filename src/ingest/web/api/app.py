@@ -7,7 +7,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.runtime import Runtime
 from ingest.store.tokens import DEFAULT_REQUESTS_PER_SECOND
-from ingest.web.api import contact_lists, contact_reading
+from ingest.web.api import (
+    administration,
+    contact_lists,
+    contact_marks,
+    contact_reading,
+    contact_writing,
+    conversations,
+    workspace,
+)
 from ingest.web.api.access import Gate
 from ingest.web.api.errors import install_error_handlers
 from ingest.web.api.limits import RateHeaders
@@ -19,7 +27,16 @@ MAX_BODY_BYTES = 1024 * 1024
 MAX_UPLOAD_BYTES = 21 * 1024 * 1024
 
 # Paths with a fixed second part come first: a contact's identifier would match them too.
-ROUTERS = (contact_lists.router, contact_reading.router)
+ROUTERS = (
+    workspace.router,
+    administration.router,
+    contact_lists.router,
+    contact_marks.bulk_router,
+    contact_reading.router,
+    contact_writing.router,
+    contact_marks.router,
+    conversations.router,
+)
 
 API_VERSION = "2.0"
 DESCRIPTION = """

@@ -56,6 +56,7 @@ def error_response(
     status: int,
     message: str,
     word: str | None = None,
+    *,
     field: str | None = None,
     details: Mapping[str, Any] | None = None,
     headers: Mapping[str, str] | None = None,
@@ -87,7 +88,9 @@ async def _refused(request: Request, refusal: Refused) -> JSONResponse:
         headers["Retry-After"] = str((refusal.details or {}).get("retry_after", RETRY_AFTER_SECONDS))
     if isinstance(refusal, NotProved):
         headers["WWW-Authenticate"] = "Bearer"
-    return error_response(status, refusal.message, refusal.word, refusal.field, refusal.details, headers)
+    return error_response(
+        status, refusal.message, refusal.word, field=refusal.field, details=refusal.details, headers=headers
+    )
 
 
 async def _rejected(request: Request, rejected: Exception) -> JSONResponse:
@@ -104,8 +107,8 @@ async def _not_valid(request: Request, invalid: RequestValidationError) -> JSONR
         400 if is_contract_path(request) else 422,
         f"{first['field']}: {first['message']}",
         "invalid",
-        first["field"],
-        {"problems": problems[:20]},
+        field=first["field"],
+        details={"problems": problems[:20]},
     )
 
 

@@ -121,7 +121,12 @@ class ContactShape(Shape):
 def read_contact(contact: ContactView, fields: list[CustomField]) -> ContactShape:
     """Return the contact as clients read it."""
     name = shown_name(
-        contact.id, contact.first_name, contact.last_name, contact.display_name, contact.phone, contact.email
+        contact.id,
+        first_name=contact.first_name,
+        last_name=contact.last_name,
+        display_name=contact.display_name,
+        phone=contact.phone,
+        email=contact.email,
     )
     avatar = generated_avatar(contact.id, name)
     created_at = seconds(contact.created_at) or 0
