@@ -38,7 +38,7 @@ BECAME_SHARED = "shared_key"
 
 @dataclass(frozen=True, slots=True)
 class Party:
-    """A contact as one side of a pair, with all of its keys. `merged_into` is the contact that stands for it now."""
+    """A contact as one side of a pair, with all of its keys. `merged_into` is the contact that absorbed it."""
 
     id: int
     state: PartyState = "live"
@@ -92,13 +92,12 @@ class CountedKey:
 class Scene:
     """All that is known of the contacts under review, in one workspace.
 
-    `links` are pairs that the provider named together. `carried` are dismissals of contacts that were merged since, by
-    the pair that stands for them now. `shared_keys` are match keys of more than ten contacts.
+    `links` are the pairs that the provider named together, with their link keys. `shared_keys` are match keys of more than
+    ten contacts. A contact that is missing from `parties` is gone.
     """
 
     parties: dict[int, Party] = field(default_factory=dict)
     links: dict[Pair, frozenset[str]] = field(default_factory=dict)
-    carried: dict[Pair, frozenset[str]] = field(default_factory=dict)
     shared_keys: set[str] = field(default_factory=set)
 
 
@@ -151,10 +150,7 @@ def is_dismissed(keys: Iterable[str], dismissed_keys: AbstractSet[str]) -> bool:
 
 
 def review(pairs: Iterable[Pair], before: Mapping[Pair, Suggestion], scene: Scene) -> list[Suggestion]:
-    """Return the suggestions that are to be written, as they are to be, by pair. A second review returns none.
-
-    Every pair's parties must be in the scene; a party that is not there is gone.
-    """
+    """Return the suggestions that are to be written, as they are to be, by pair. A second review returns none."""
     decided = (review_pair(pair, before.get(pair), scene) for pair in sorted({*pairs, *before}))
     return [each for each in decided if each is not None]
 
@@ -163,24 +159,13 @@ def review_pair(pair: Pair, before: Suggestion | None, scene: Scene) -> Suggesti
     """Return the pair's suggestion as it is to be, or None when nothing is to be written."""
     one, other = (scene.parties.get(each) or Party(each, "deleted") for each in pair)
     evidence = find_evidence(one, other, scene.links.get(pair, frozenset()), scene.shared_keys)
-    carried = scene.carried.get(pair, frozenset())
-    dismissed = carried | (before.dismissed_keys if before else frozenset())
-    is_live = one.state == other.state == "live"
-    if is_live and evidence and not is_dismissed(evidence.keys, dismissed):
-        after: Suggestion | None = Suggestion(pair, evidence.kind, evidence.keys, dismissed_keys=dismissed)
-    elif before is None:
-        after = _remember(pair, evidence, carried) if is_live and carried else None
-    elif before.state == "open":
-        after = replace(_end(before, one, other, evidence, scene), dismissed_keys=dismissed)
-    else:
-        after = replace(before, dismissed_keys=dismissed)
+    dismissed = before.dismissed_keys if before else frozenset()
+    after = before
+    if one.state == other.state == "live" and evidence and not is_dismissed(evidence.keys, dismissed):
+        after = Suggestion(pair, evidence.kind, evidence.keys, dismissed_keys=dismissed)
+    elif before and before.state == "open":
+        after = _end(before, one, other, evidence, scene)
     return None if after == before else after
-
-
-def _remember(pair: Pair, evidence: Evidence | None, carried: frozenset[str]) -> Suggestion:
-    """Return a row that only keeps a person's no to a pair that a merge has made of another one."""
-    kind, keys = (evidence.kind, evidence.keys) if evidence else ("exact", ())
-    return Suggestion(pair, kind, keys, "dismissed", None, carried)
 
 
 def _end(before: Suggestion, one: Party, other: Party, evidence: Evidence | None, scene: Scene) -> Suggestion:
