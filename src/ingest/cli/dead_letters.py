@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from sqlalchemy import Connection
 
 from ingest.cli.groups import ExampleCommand
 from ingest.cli.opened import opened
@@ -16,6 +15,7 @@ from ingest.store.dead_letters import (
     list_dead_letters,
     replay_dead_letters,
 )
+from ingest.store.unit_of_work import Transaction
 
 COLUMNS = ("id", "workspace_id", "queue", "name", "reason", "attempts", "created_at")
 PAGE = 1000
@@ -101,7 +101,7 @@ def discard(
 
 
 def _chosen(
-    tx: Connection, ids: tuple[int, ...], workspace_id: int | None, reason: str | None, everything: bool
+    tx: Transaction, ids: tuple[int, ...], workspace_id: int | None, reason: str | None, everything: bool
 ) -> list[int]:
     """Return the ids meant. Raises UsageError unless there are either ids or --all."""
     if bool(ids) == everything:

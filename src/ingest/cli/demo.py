@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import Connection
-
 from ingest.channels.base import Adapter, Setting
 from ingest.channels.registry import get_adapter
 from ingest.embedded.places import places
@@ -19,6 +17,7 @@ from ingest.runtime import Runtime
 from ingest.simulators.drafts import make_draft
 from ingest.simulators.registry import CODES, get_simulator
 from ingest.store.channels import list_endpoints
+from ingest.store.unit_of_work import Transaction
 
 NAMES = {
     "whatsapp_cloud": "WhatsApp",
@@ -58,7 +57,7 @@ def ensure_demo(runtime: Runtime) -> Demo:
     return demo
 
 
-def _make(tx: Connection, runtime: Runtime) -> Demo:
+def _make(tx: Transaction, runtime: Runtime) -> Demo:
     workspace_id = create_workspace(tx, "Demo")
     for code in CODES:
         adapter = get_adapter(code)
