@@ -17,6 +17,7 @@ from ingest.channels.base import Adapter, Setting, Webhook, moment
 from ingest.channels.fields import as_object, as_text, list_in, object_in, objects_in, read_each, required, text_in
 from ingest.channels.ids import derived_id, is_junk_id
 from ingest.channels.whatsapp_content import read_content, shared_own_phone
+from ingest.channels.whatsapp_plain import read_plain
 from ingest.domain.events import JSON, EventKind, InboundEvent, Message, Sender, StatusValue, ignored
 from ingest.errors import BadPayload
 
@@ -62,6 +63,12 @@ def parse(hook: Webhook) -> list[InboundEvent]:
 
     Bodies without `entry`, as older clients of the same format send them, are read as one change.
     """
+    plain = read_plain(hook.body, hook.received_at)
+    return read_any(hook) if plain is None else plain
+
+
+def read_any(hook: Webhook) -> list[InboundEvent]:
+    """Return the same as `parse` by the general way, which reads whatever a request may hold."""
     body = meta.read_body(hook)
     if body.get("object", OBJECT) != OBJECT:
         return [ignored(derived_id("request", body), "other_object")]

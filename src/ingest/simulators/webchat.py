@@ -34,7 +34,7 @@ def simulate(draft: Draft, settings: Mapping[str, str], url: str) -> SimulatedRe
 
 def _identity(draft: Draft, secret: str) -> dict[str, object]:
     user_id, expires_at = f"customer-{draft.sender}", int(draft.sent_at.timestamp()) + VALID_SECONDS
-    told = {"user_id": user_id, "name": draft.name, "email": draft.email, "phone": draft.phone}
+    told: dict[str, object] = {"user_id": user_id, "name": draft.name, "email": draft.email, "phone": draft.phone}
     if not secret:
         return told
     signed = f"{user_id}\n{draft.email}\n{draft.phone}\n{expires_at}".encode()

@@ -4,10 +4,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ingest.channels import whatsapp_cloud
 from ingest.channels.base import BadPayload, Webhook
+from ingest.channels.whatsapp_plain import read_plain
 from ingest.domain.events import InboundEvent, Message, Sender
+from tests.recorded import Recording, read_recording, recordings
 from tests.unit.channels.conftest import MakeWebhook
 
 USER_ID, PHONE = "GB.7000000000000000042", "447700900456"
@@ -180,6 +184,44 @@ def test_half_an_emoji_and_a_nul_do_not_lose_the_message(webhook: MakeWebhook) -
     message = one(replace(hook, body=hook.body.replace(b"Is this", b"\\ud83d\\u0000"))).message
     assert message is not None
     assert message.text.startswith("? the right part?")
+
+
+def odd_or_old(draw: st.DrawFn, body: Any) -> Any:
+    """Return the JSON value with some of its values replaced by odd ones, and some keys added or taken away."""
+    if isinstance(body, dict):
+        kept = {name: odd_or_old(draw, each) for name, each in body.items() if draw(st.integers(0, 60))}
+        return kept if draw(st.integers(0, 60)) else {**kept, "context": {"id": "wamid.X=="}}
+    if isinstance(body, list):
+        return [odd_or_old(draw, each) for each in body]
+    return (
+        body
+        if draw(st.integers(0, 30))
+        else draw(st.sampled_from(["", " ", " x ", "0", "null", "447700900456", 7, None, {}]))
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_short_way_and_general_way_read_the_same(data: st.DataObject) -> None:
+    hook = read_recording(
+        f"whatsapp_cloud/{data.draw(st.sampled_from(['text', 'text_without_user_id', 'several']))}"
+    ).hook
+    odd = data.draw(st.composite(lambda draw: odd_or_old(draw, json.loads(hook.body)))())
+    changed = replace(hook, body=json.dumps(odd).encode())
+    plain = read_plain(changed.body, changed.received_at)
+    assert plain is None or plain == whatsapp_cloud.read_any(changed)
+
+
+@pytest.mark.parametrize("recording", recordings("whatsapp_cloud"), ids=str)
+def test_short_way_reads_no_recorded_request_otherwise(recording: Recording) -> None:
+    plain = read_plain(recording.hook.body, recording.hook.received_at)
+    assert plain is None or plain == whatsapp_cloud.read_any(recording.hook)
+
+
+@pytest.mark.parametrize("name", ["text", "text_without_user_id"])
+def test_short_way_is_taken_for_plain_texts(webhook: MakeWebhook, name: str) -> None:
+    hook = webhook(f"whatsapp_cloud/{name}")
+    assert read_plain(hook.body, hook.received_at) is not None
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"x"', b"{}", b'{"entry": {}}', b'{"object": "whatsapp_business_account"}'])
