@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from ingest.jobs.celery import make_celery
 from ingest.jobs.publisher import CeleryPublisher, NoPublisher, Publisher
 from ingest.settings import Settings
+from ingest.store.arrays import register_arrays
 from ingest.store.sealing import Sealer
 from ingest.store.spool import Spool
 from ingest.store.unit_of_work import UnitOfWork, unit_of_work
@@ -51,6 +52,7 @@ def make_engine(database_url: str, application_name: str, pool_size: int = 4) ->
         with connection.cursor() as cursor:
             cursor.execute(f"select {settings}")
         connection.commit()
+        register_arrays(connection)
 
     return engine
 

@@ -43,6 +43,7 @@ FIND = text("""
     join identity using (channel_id, address)
 """)
 
+# The hour of activity is set at once: the messages stored next fall into it as a rule, and then leave every index alone.
 # One statement, so that an identity that lost the race to another transaction leaves no contact behind. Rows are inserted
 # in the order of their unique key: two transactions wait for each other in one direction only.
 ADD = text("""
@@ -65,9 +66,11 @@ ADD = text("""
         returning id, workspace_id, channel_id, address, contact_id
     ), made as (
         insert into contact (workspace_id, id, first_name, last_name, display_name, phone, phone_valid, email,
-                             country_code, language, avatar_url, provenance, profile_at, profile_hash, source)
+                             country_code, language, avatar_url, provenance, profile_at, profile_hash, source,
+                             activity_hour)
         select new.workspace_id, new.contact_id, coalesce(first_name, ''), last_name, display_name, phone, phone_valid,
-               email, country_code, language, avatar_url, provenance::jsonb, at, profile_hash, 'channel'
+               email, country_code, language, avatar_url, provenance::jsonb, at, profile_hash, 'channel',
+               floor(extract(epoch from at) / 3600)
         from new join won using (channel_id, address)
         where claimed_contact_id is null
     )
