@@ -73,6 +73,11 @@ def test_contacts_are_joined_by_id_and_not_by_position(webhook: MakeWebhook) -> 
     assert sender.display_name == "Mara Quint"
 
 
+def test_only_contact_of_a_change_is_not_taken_for_the_sender_by_that(webhook: MakeWebhook) -> None:
+    sender = one(with_message(webhook("whatsapp_cloud/text_without_user_id"), **{"from": "15550100"})).sender
+    assert sender == Sender("15550100", phone="+15550100")
+
+
 def test_every_message_of_every_change_and_entry_is_read(webhook: MakeWebhook) -> None:
     """T41: two entries of two changes of three messages are twelve messages."""
     events = whatsapp_cloud.parse(webhook("whatsapp_cloud/several"))
