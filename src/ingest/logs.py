@@ -52,6 +52,8 @@ EVENT_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
 # These say in full what a server is doing; none of them sees a request's body or a task's arguments.
 OUTSPOKEN_LOGGERS = ("granian", "_granian", "celery.beat", "alembic.runtime.migration")
+# These write a line for every bell, of which there are several a second and none says what was done.
+CHATTY_LOGGERS = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
 CELERY_TASK_WORDS = frozenset({"name", "id", "runtime", "hostname"})
 MAX_WORD_CHARACTERS = 600
 MAX_PLAIN_NUMBER = 10**7
@@ -101,6 +103,8 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in CHATTY_LOGGERS:
+        logging.getLogger(name).setLevel("NOTSET" if level == "debug" else "WARNING")
     logging.captureWarnings(capture=True)
 
 

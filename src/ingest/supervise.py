@@ -187,13 +187,12 @@ class Supervisor:
 
 def _command(line: ProcessLine) -> list[str]:
     """Return the command such that the process is asked to stop when the supervisor itself is killed."""
-    program = shutil.which(
-        line.command[0], path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    )
-    if program is None:
-        raise BadSetting(
-            f"the Procfile's process {line.name} needs the program {line.command[0]}, which is not installed"
-        )
+    program, *arguments = line.command
+    # Our own command means this very installation, whatever else of that name is on the path.
+    found = sys.executable if program == "ingest" else shutil.which(program)
+    if found is None:
+        raise BadSetting(f"the Procfile's process {line.name} needs the program {program}, which is not installed")
+    module = ["-m", "ingest"] if program == "ingest" else []
     told = {
         "uid": None,
         "gid": None,
@@ -203,7 +202,7 @@ def _command(line: ProcessLine) -> list[str]:
         "directory": str(Path.cwd()),
         "umask": 0o022,
     }
-    return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(told), program, *line.command[1:]]
+    return [sys.executable, "-I", "-S", str(LAUNCHER), json.dumps(told), found, *module, *arguments]
 
 
 def _end(code: int) -> str:

@@ -151,6 +151,13 @@ def test_celery_tasks_keep_name_id_and_runtime_only(output: Output) -> None:
     assert output.lines[0]["event"] == "Task resolve[5d7f] succeeded in 0.25s: <str of 6>"
 
 
+def test_bells_are_silent_unless_debugging(output: Output) -> None:
+    for level in ("info", "debug"):
+        configure_logs(level, stream=output)
+        logging.getLogger("celery.worker.strategy").info("Task %s received", "x")
+    assert len(output.lines) == 1
+
+
 def test_level_is_kept(output: Output) -> None:
     configure_logs("warning", stream=output)
     structlog.get_logger().info("batch.resolved")

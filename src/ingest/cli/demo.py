@@ -60,19 +60,23 @@ def ensure_demo(runtime: Runtime) -> Demo:
 def _make(tx: Transaction, runtime: Runtime) -> Demo:
     workspace_id = create_workspace(tx, "Demo")
     for code in CODES:
-        adapter = get_adapter(code)
-        plain = {each.name: _invented(adapter, each) for each in adapter.settings if not each.secret}
-        sealed = {each.name: (_invented(adapter, each),) for each in adapter.settings if each.secret}
+        plain, sealed = _invented(get_adapter(code))
         add_channel(tx, workspace_id, code, NAMES[code], plain, sealed, runtime.sealer)
     return Demo(workspace_id, create_token(tx, workspace_id, "owner", "demo", runtime.settings.secret_keys[0]))
 
 
-def _invented(adapter: Adapter, setting: Setting) -> str:
-    """Return a value for a setting that works with the simulators."""
-    if setting.default or not setting.required:
+def _invented(adapter: Adapter) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Return settings and secrets with which the channel's simulator works."""
+    wanted = [each for each in adapter.settings if each.secret and each.required]
+    # Where no secret is required, one of several is: then all are given.
+    secret_settings = wanted or [each for each in adapter.settings if each.secret]
+    plain = {each.name: _invented_value(each) for each in adapter.settings if each.required and not each.secret}
+    return plain, {each.name: (secrets.token_hex(24),) for each in secret_settings}
+
+
+def _invented_value(setting: Setting) -> str:
+    if setting.default:
         return setting.default
-    if setting.secret:
-        return secrets.token_hex(24)
     if setting.name == "mailbox":
         return "hello@demo.example.com"
     # Accounts at providers are mostly numbers, and a number is a good name too.

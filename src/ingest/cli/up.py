@@ -1,5 +1,6 @@
 """`ingest up`."""
 
+import os
 import socket
 import sys
 import time
@@ -113,6 +114,8 @@ def _environment(settings: Settings) -> dict[str, str]:
         "INGEST_HOST": settings.host,
         "INGEST_PORT": str(settings.port),
         "INGEST_LOG_FORMAT": "console" if sys.stdout.isatty() else settings.log_format,
+        # What was printed to try out would scroll away below a line for every message.
+        "INGEST_LOG_LEVEL": os.environ.get("INGEST_LOG_LEVEL") or "warning",
     }
 
 
