@@ -69,7 +69,7 @@ def report_events(mail: Mail, about: About) -> list[InboundEvent]:
 def _deliveries(mail: Mail, content: bytes, about: About) -> Iterator[InboundEvent]:
     """Yield a status for each recipient that the bounce names, in order."""
     target = _original_id(mail)
-    blocks = [read_headers(block + b"\n\n") for block in _BLOCKS.split(content.strip())]
+    blocks = [read_headers(block) for block in _BLOCKS.split(content.strip())]
     recipients = [block for block in blocks if block.get("action")][:MAX_RECIPIENTS]
     if target is None or not recipients:
         yield ignored(about.id, "bounce_of_unknown_mail", about.account)
