@@ -42,7 +42,6 @@ REFERENCES = (
     ContactReference("enrolment", "contact_id", "stay", "purge"),
     ContactReference("merge_record", "kept_contact_id", "own", "purge"),
     ContactReference("merge_record", "absorbed_contact_id", "own", "purge"),
-    ContactReference("freed_identity", "contact_id", "stay", "own"),
     ContactReference("deletion_failure", "contact_id", "stay", "own"),
     ContactReference("contact", "merged_into", "own", "own"),
     # Whose a row was when it was written: goes and comes with its row.
@@ -56,8 +55,9 @@ REFERENCES = (
     ContactReference("active_contact", "contact_id", "stay", "keep"),
     # What says that a contact was deleted.
     ContactReference("tombstone", "contact_id", "stay", "keep"),
-    # Ids of a bulk act, kept with its result.
+    # The ids that an act was about, kept with its result.
     ContactReference("bulk_act", "contact_ids", "stay", "keep"),
+    ContactReference("deletion_batch", "contact_ids", "stay", "keep"),
 )
 
 # Tables that hang on a row of those above and go with it.

@@ -156,7 +156,6 @@ bulk_act = Table(
 
 # --- deletions -------------------------------------------------------------------------------------------------------
 
-# The frozen set itself is the contacts that carry the job's id.
 deletion_job = Table(
     "deletion_job",
     metadata,
@@ -171,7 +170,6 @@ deletion_job = Table(
     Column("purged_count", Integer, nullable=False, server_default=ZERO),
     # Rows removed so far, by table.
     Column("row_counts", JSONB, nullable=False, server_default=EMPTY_OBJECT),
-    Column("batch_count", Integer, nullable=False, server_default=ZERO),
     Column("keep_block", Boolean, nullable=False, server_default=FALSE),
     Column("actor_id", BigInteger),
     Column("idempotency_key", Text),
@@ -193,6 +191,24 @@ deletion_job = Table(
     ),
 )
 
+# The frozen set, in batches. A batch that is done is done for good: a repeated one finds nothing to count twice.
+deletion_batch = Table(
+    "deletion_batch",
+    metadata,
+    workspace_column(),
+    Column("deletion_job_id", BigInteger, nullable=False),
+    Column("position", Integer, nullable=False),
+    Column("contact_ids", ARRAY(BigInteger), nullable=False),
+    Column("done_at", Moment),
+    PrimaryKeyConstraint("workspace_id", "deletion_job_id", "position"),
+    ForeignKeyConstraint(
+        ["workspace_id", "deletion_job_id"],
+        ["deletion_job.workspace_id", "deletion_job.id"],
+        name="fk_deletion_batch_job",
+        ondelete="CASCADE",
+    ),
+)
+
 # Contacts that could not be purged, with the kind of error; tried again until `attempts` reaches the limit.
 deletion_failure = Table(
     "deletion_failure",
@@ -204,23 +220,6 @@ deletion_failure = Table(
     Column("error", Text, nullable=False),
     Column("at", Moment, nullable=False, server_default=NOW),
     PrimaryKeyConstraint("workspace_id", "deletion_job_id", "contact_id"),
-)
-
-# The identities of detached contacts, out of the way of the unique key: the purge needs their addresses, a cancelled
-# deletion puts them back.
-freed_identity = Table(
-    "freed_identity",
-    metadata,
-    workspace_column(),
-    Column("id", BigInteger, nullable=False),
-    Column("deletion_job_id", BigInteger, nullable=False),
-    Column("contact_id", BigInteger, nullable=False),
-    Column("channel_id", BigInteger, nullable=False),
-    Column("address", Text, nullable=False),
-    # The whole row as it was.
-    Column("row", JSONB, nullable=False),
-    PrimaryKeyConstraint("workspace_id", "id"),
-    Index("ix_freed_identity_contact", "workspace_id", "contact_id"),
 )
 
 # What remains of a deleted contact: that it was, and who deleted it when.
