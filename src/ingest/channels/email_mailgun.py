@@ -7,15 +7,12 @@ Mailgun takes 200 as success, 406 as "never again", and repeats after anything e
 answered 401 and not 406: when the cause is a wrong key on our side, no mail is lost while it is put right.
 """
 
-from datetime import UTC, datetime
-
 from ingest.channels.base import (
     Adapter,
     BadPayload,
     BadSignature,
     Setting,
     Webhook,
-    decode_json,
     moment,
     require_hmac,
     require_recent,
@@ -38,6 +35,7 @@ from ingest.channels.mail import (
     Delivery,
     mail_events,
     mailbox_of,
+    signed_time,
 )
 from ingest.channels.mail_form import Form, read_form
 from ingest.channels.mail_headers import Headers, addresses, headers_of, message_ids
@@ -75,11 +73,7 @@ def verify(hook: Webhook) -> None:
     timestamp, token, signature = _proof(hook)
     signed = (timestamp + token).encode()
     require_hmac(unhex(signature), signed, "sha256", *hook.accepted(SIGNING_KEY.name))
-    try:
-        signed_at = datetime.fromtimestamp(int(timestamp), UTC)
-    except (ValueError, OverflowError, OSError):
-        raise BadSignature("signed time is no time") from None
-    require_recent(signed_at, hook.received_at, WINDOW_SECONDS)
+    require_recent(signed_time(timestamp), hook.received_at, WINDOW_SECONDS)
 
 
 def _proof(hook: Webhook) -> tuple[str, str, str]:
@@ -137,7 +131,7 @@ def _parsed_mail(form: Form) -> Mail:
 
 
 def _headers(form: Form) -> Headers:
-    given = _json_field(form, "message-headers")
+    given = form.json("message-headers")
     pairs = [pair for pair in given if isinstance(pair, list) and len(pair) == 2] if isinstance(given, list) else []
     headers = headers_of((str(name), str(value)) for name, value in pairs)
     missing = [(name, form.text(field)) for name, field in _HEADER_FIELDS.items() if not headers.get(name)]
@@ -146,14 +140,14 @@ def _headers(form: Form) -> Headers:
 
 def _files(form: Form) -> list[tuple[Attachment, str]]:
     """Return the files in the form, each with its Content-ID."""
-    given = _json_field(form, "content-id-map")
+    given = form.json("content-id-map")
     cids = {field: cid.strip("<>") for cid, field in given.items()} if isinstance(given, dict) else {}
     return [(file_of(each.name, each.mime_type, each.content), cids.get(each.field, "")) for each in form.files]
 
 
 def _stored_files(form: Form) -> list[tuple[Attachment, str]]:
     """Return the files that Mailgun keeps for us to fetch: `attachments` of a route with store()."""
-    given = {"items": _json_field(form, "attachments")}
+    given = {"items": form.json("attachments")}
     return [
         (
             Attachment(
@@ -167,13 +161,6 @@ def _stored_files(form: Form) -> list[tuple[Attachment, str]]:
         )
         for each in objects_in(given, "items")
     ]
-
-
-def _json_field(form: Form, name: str) -> object:
-    try:
-        return decode_json(form.text(name)) if name in form.fields else None
-    except BadPayload:
-        return None
 
 
 def _tracking_event(data: JSON, hook: Webhook) -> InboundEvent:

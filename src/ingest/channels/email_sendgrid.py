@@ -6,7 +6,6 @@ better choice: in parsed fields every field has a charset of its own, and nested
 """
 
 import re
-from datetime import UTC, datetime
 from functools import lru_cache
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -33,6 +32,7 @@ from ingest.channels.mail import (
     Delivery,
     mail_events,
     require_basic,
+    signed_time,
 )
 from ingest.channels.mail_form import Form, read_form
 from ingest.channels.mail_headers import Headers, headers_of
@@ -73,11 +73,7 @@ def _require_signature(hook: Webhook) -> None:
     signed = timestamp.encode("utf-8", "replace") + hook.body
     if not any(_is_signed(key, signature, signed) for key in hook.accepted(VERIFICATION_KEY.name)):
         raise BadSignature("signature missing or wrong")
-    try:
-        signed_at = datetime.fromtimestamp(int(timestamp), UTC)
-    except (ValueError, OverflowError, OSError):
-        raise BadSignature("signed time is no time") from None
-    require_recent(signed_at, hook.received_at, WINDOW_SECONDS)
+    require_recent(signed_time(timestamp), hook.received_at, WINDOW_SECONDS)
 
 
 def _is_signed(key: str, signature: bytes, signed: bytes) -> bool:
@@ -106,7 +102,7 @@ def parse(hook: Webhook) -> list[InboundEvent]:
     Raises BadPayload for a form that cannot be taken apart and for a mail that names no sender.
     """
     form = read_form(hook)
-    envelope = _json_field(form, "envelope")
+    envelope = _told(form, "envelope")
     envelope_from = words_in(envelope, "from") if isinstance(envelope.get("from"), str) else None
     raw = form.fields.get("email")
     mail = read_mail(raw) if raw is not None else _parsed_mail(form)
@@ -129,7 +125,7 @@ def _verdict(form: Form, envelope_from: str) -> Verdict:
 
 
 def _parsed_mail(form: Form) -> Mail:
-    charsets = _json_field(form, "charsets")
+    charsets = _told(form, "charsets")
     html = form.text("html", text_in(charsets, "html"))
     plain = form.text("text", text_in(charsets, "text"))
     text = plain if plain.strip() else html_to_text(html)
@@ -144,7 +140,7 @@ def _headers(form: Form, charsets: JSON) -> Headers:
 
 
 def _files(form: Form) -> list[tuple[Attachment, str]]:
-    described = _json_field(form, "attachment-info")
+    described = _told(form, "attachment-info")
     files = []
     for each in form.files:
         told = object_in(described, each.field)
@@ -154,12 +150,9 @@ def _files(form: Form) -> list[tuple[Attachment, str]]:
     return files
 
 
-def _json_field(form: Form, name: str) -> JSON:
-    try:
-        found = decode_json(form.text(name)) if name in form.fields else {}
-    except BadPayload:
-        return {}
-    return found if isinstance(found, dict) else {}
+def _told(form: Form, name: str) -> JSON:
+    """Return a field that holds a JSON object; an empty one where it does not."""
+    return object_in({name: form.json(name)}, name)
 
 
 ADAPTER = Adapter(

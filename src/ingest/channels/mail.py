@@ -8,7 +8,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from ingest.channels.base import MIB, Setting, Webhook, clamp, require_equal
@@ -28,7 +28,7 @@ from ingest.channels.mail_quotes import strip_reply
 from ingest.channels.mail_reports import About, report_events
 from ingest.channels.mail_trust import Verdict
 from ingest.domain.events import InboundEvent, Message, Sender, ignored
-from ingest.errors import BadPayload
+from ingest.errors import BadPayload, BadSignature
 
 MAX_BODY = 30 * MIB
 MAX_HOPS = 30
@@ -89,6 +89,14 @@ def require_basic(hook: Webhook) -> None:
     except ValueError:
         pair = ""
     require_equal(pair if scheme.lower() == "basic" else "", *hook.accepted(BASIC_AUTH.name))
+
+
+def signed_time(seconds: str) -> datetime:
+    """Return a signed unix time in seconds. Raises BadSignature where it is none."""
+    try:
+        return datetime.fromtimestamp(int(seconds), UTC)
+    except (ValueError, OverflowError, OSError):
+        raise BadSignature("signed time is no time") from None
 
 
 def content_id(mail: Mail) -> str:

@@ -5,13 +5,13 @@ Source: RFC 7578 (multipart/form-data), WHATWG URL (urlencoded). A repeated fiel
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from ingest.channels.base import Webhook
+from ingest.channels.base import Webhook, decode_json
 from ingest.channels.mail_text import decode_bytes
 from ingest.errors import BadPayload
 
@@ -41,6 +41,13 @@ class Form:
     def text(self, name: str, charset: str | None = None) -> str:
         """Return a field as text, untrimmed; "" where it is missing."""
         return decode_bytes(self.fields.get(name, b""), charset)
+
+    def json(self, name: str) -> Any:
+        """Return a field that holds JSON, decoded; None where it is missing or cannot be read."""
+        try:
+            return decode_json(self.text(name)) if name in self.fields else None
+        except BadPayload:
+            return None
 
 
 def read_form(hook: Webhook) -> Form:
