@@ -15,11 +15,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from ingest.channels.base import (
     Adapter,
-    BadPayload,
     BadSignature,
     Setting,
     Webhook,
-    decode_json,
     require_recent,
     unbase64,
 )
