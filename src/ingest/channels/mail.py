@@ -115,7 +115,7 @@ def content_id(mail: Mail) -> str:
 
 def mailbox_of(recipient: str, hook: Webhook) -> tuple[str, str | None]:
     """Return a mailbox of ours and the plus-tag it was reached by. The channel's own is spelt as its setting spells it."""
-    own = hook.settings.get(MAILBOX.name, "").strip()
+    own = hook.settings.get(MAILBOX.name, "")
     mailbox, tag = without_tag(recipient)
     return (own, tag) if own and without_tag(own)[0] == mailbox else (mailbox, tag)
 
@@ -125,7 +125,7 @@ def _mailboxes(delivery: Delivery, hook: Webhook) -> dict[str, str | None]:
     for recipient in delivery.recipients:
         mailbox, tag = mailbox_of(recipient, hook)
         found.setdefault(mailbox, tag)
-    return found or {hook.settings.get(MAILBOX.name, "").strip(): None}
+    return found or {hook.settings.get(MAILBOX.name, ""): None}
 
 
 def _sent_at(mail: Mail, delivery: Delivery, hook: Webhook) -> datetime | None:
