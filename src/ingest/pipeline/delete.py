@@ -1,0 +1,218 @@
+"""Step `delete`: accept a deletion, which detaches its contacts at once, and purge them batch by batch.
+
+From the acceptance on the contacts are gone for everybody: hidden, their addresses free, their runs ended. What follows
+takes as long as it takes, in transactions of bounded size, each of which may be killed and repeated.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.exc import DataError, IntegrityError, InternalError, ProgrammingError
+
+from ingest.domain.actors import API, Actor
+from ingest.domain.blocks import address_hash
+from ingest.domain.deletions import (
+    BATCH_ROWS,
+    FINGERPRINT_SPAN,
+    MAX_ATTEMPTS,
+    DeletionAccepted,
+    certificate,
+    holds_trace,
+    traces_of,
+)
+from ingest.domain.refusals import Conflict, Gone, NotFound
+from ingest.jobs.act_types import PurgeDeletion
+from ingest.jobs.types import DetectDuplicates
+from ingest.store import deletions, purges
+from ingest.store.blocks import close_suggestions
+from ingest.store.deletions import NewDeletion
+from ingest.store.runs import RunEnd, end_runs_of_contacts
+from ingest.store.unit_of_work import UnitOfWork
+
+# A row that cannot be removed is the contact's trouble; everything else (locks, connections) is the moment's.
+FAULTS_OF_DATA = (IntegrityError, DataError, InternalError, ProgrammingError)
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionRequest:
+    """What is to be deleted. `contact_ids` None means every contact of the workspace.
+
+    `typed_count` is what the person typed; it must be the number of contacts. `salt` is needed for `keep_block`.
+    """
+
+    workspace_id: int
+    contact_ids: Sequence[int] | None
+    selection: str = "ids"
+    typed_count: int | None = None
+    keep_block: bool = False
+    salt: bytes = b""
+    grace: timedelta = timedelta(0)
+    actor: Actor = API
+    idempotency_key: str | None = None
+
+
+def accept_deletion(uow: UnitOfWork, request: DeletionRequest) -> DeletionAccepted:
+    """Freeze and detach the contacts and add the job that purges them. A repeated request joins the first one's job.
+
+    Raises NotFound when none of the contacts is there, Conflict `wrong_count` with the true number, Conflict
+    `merged_into` or Gone for a single contact that was merged away or is being deleted.
+    """
+    workspace_id = request.workspace_id
+    asked = sorted(set(request.contact_ids)) if request.contact_ids is not None else None
+    repeat = deletions.find_repeat(uow.tx, workspace_id, request.idempotency_key, asked or ())
+    if repeat is not None:
+        return DeletionAccepted(repeat.id, repeat.contact_count, repeat.absorbed_count, 0, is_repeat=True)
+    candidates = deletions.list_all_live(uow.tx, workspace_id) if asked is None else asked
+    absorbed = deletions.list_absorbed(uow.tx, workspace_id, candidates)
+    found = deletions.lock_for_deletion(uow.tx, workspace_id, sorted({*candidates, *absorbed}))
+    wanted = set(candidates)
+    selected = [row for row in found if row.id in wanted and row.merged_into is None and row.deletion_job_id is None]
+    _check(request, selected, [row for row in found if row.id in wanted])
+    return _detach(uow, request, selected)
+
+
+def _check(request: DeletionRequest, selected: Sequence[Row[Any]], found: Sequence[Row[Any]]) -> None:
+    if not selected:
+        for row in found[:1]:
+            if row.deletion_job_id is not None:
+                raise Gone("the contact is being deleted", details={"deletion_job_id": row.deletion_job_id})
+            raise Conflict("the contact was merged away", word="merged_into", details={"merged_into": row.merged_into})
+        raise NotFound("no such contact")
+    if request.typed_count is not None and request.typed_count != len(selected):
+        raise Conflict(
+            f"{len(selected)} contacts are selected", word="wrong_count", details={"contact_count": len(selected)}
+        )
+
+
+def _detach(uow: UnitOfWork, request: DeletionRequest, selected: Sequence[Row[Any]]) -> DeletionAccepted:
+    workspace_id, selected_ids = request.workspace_id, [row.id for row in selected]
+    # Under the locks: nothing can be merged into the contacts any more, or taken out of them.
+    absorbed_ids = deletions.list_absorbed(uow.tx, workspace_id, selected_ids)
+    new = NewDeletion(
+        workspace_id,
+        request.selection,
+        selected_ids,
+        absorbed_ids,
+        request.keep_block,
+        request.actor,
+        request.idempotency_key,
+        uow.now + request.grace,
+    )
+    if request.keep_block:
+        blocked = deletions.list_blocked_addresses(uow.tx, workspace_id, selected_ids)
+        kept = [(channel_id, address_hash(request.salt, channel_id, address)) for channel_id, address in blocked]
+        deletions.keep_blocks(uow.tx, workspace_id, kept)
+    end_runs_of_contacts(uow.tx, workspace_id, new.ids, RunEnd("deleted", uow.now, request.actor))
+    close_suggestions(uow.tx, workspace_id, new.ids, "party_deleted", uow.now)
+    job_id = deletions.add_deletion(uow.tx, new, uow.now)
+    uow.add_job(PurgeDeletion(workspace_id, job_id), due_at=new.purge_after)
+    return DeletionAccepted(job_id, len(selected_ids), len(absorbed_ids), sum(row.is_blocked for row in selected))
+
+
+def cancel_deletion(uow: UnitOfWork, workspace_id: int, deletion_job_id: int) -> str:
+    """Cancel a deletion within its grace period: the contacts are back; runs stay ended. Returns the job's state.
+
+    Raises NotFound, and Conflict when the purge has begun. Safe to repeat.
+    """
+    job = deletions.lock_deletion(uow.tx, workspace_id, deletion_job_id)
+    if job is None:
+        raise NotFound("no such deletion")
+    if job.state == "cancelled":
+        return "cancelled"
+    if job.state != "waiting" or job.purge_after <= uow.now:
+        raise Conflict("the deletion has begun", word="deletion_begun", details={"state": job.state})
+    ids = deletions.list_frozen(uow.tx, workspace_id, deletion_job_id)
+    deletions.lock_for_deletion(uow.tx, workspace_id, ids)
+    deletions.cancel_deletion(uow.tx, workspace_id, deletion_job_id, ids, uow.now)
+    uow.add_jobs([DetectDuplicates(workspace_id, tuple(ids[at : at + 500])) for at in range(0, len(ids), 500)])
+    return "cancelled"
+
+
+def purge_deletion(uow: UnitOfWork, job: PurgeDeletion) -> str:
+    """Purge the next part of a deletion and come back for more; return the job's state. Safe to run twice."""
+    deletion = deletions.lock_deletion(uow.tx, job.workspace_id, job.deletion_job_id)
+    if deletion is None or deletion.state in {"completed", "completed_with_errors", "cancelled"}:
+        return deletion.state if deletion is not None else "completed"
+    batch = purges.find_next_batch(uow.tx, job.workspace_id, job.deletion_job_id)
+    if batch is None:
+        return _finish(uow, deletion)
+    given_up = purges.list_given_up(uow.tx, job.workspace_id, deletion.id, MAX_ATTEMPTS)
+    there = purges.list_still_there(uow.tx, job.workspace_id, deletion.id, batch.contact_ids)
+    ids = sorted(set(there) - set(given_up))
+    counts, is_all = _purge_batch(uow, deletion, ids)
+    if is_all:
+        purges.mark_batch_done(uow.tx, job.workspace_id, deletion.id, batch.position, uow.now)
+    purges.add_progress(uow.tx, deletion, counts, uow.now)
+    uow.add_job(job)
+    return "running"
+
+
+def _purge_batch(uow: UnitOfWork, deletion: Row[Any], ids: Sequence[int]) -> tuple[dict[str, int], bool]:
+    """Purge the contacts together; if one of them resists, each alone, so that the others are not held up."""
+    try:
+        with uow.tx.begin_nested():
+            return _purge(uow, deletion, ids)
+    except FAULTS_OF_DATA:
+        counts: dict[str, int] = {}
+        is_all = True
+        for contact_id in ids:
+            removed, is_done = _purge_alone(uow, deletion, contact_id)
+            counts = {table: counts.get(table, 0) + removed.get(table, 0) for table in {*counts, *removed}}
+            is_all = is_all and is_done
+        return counts, is_all
+
+
+def _purge_alone(uow: UnitOfWork, deletion: Row[Any], contact_id: int) -> tuple[dict[str, int], bool]:
+    try:
+        with uow.tx.begin_nested():
+            return _purge(uow, deletion, [contact_id])
+    except FAULTS_OF_DATA as fault:
+        error = type(fault.orig or fault).__name__
+        attempts = purges.add_failure(uow.tx, deletion.workspace_id, deletion.id, contact_id, error=error, now=uow.now)
+        return {}, attempts >= MAX_ATTEMPTS
+
+
+def _purge(uow: UnitOfWork, deletion: Row[Any], ids: Sequence[int]) -> tuple[dict[str, int], bool]:
+    if not ids:
+        return {}, True
+    workspace_id = deletion.workspace_id
+    counts, is_all = purges.purge_messages(
+        uow.tx, workspace_id, ids, rows=BATCH_ROWS, now=uow.now, remember=FINGERPRINT_SPAN
+    )
+    if not is_all:
+        return counts, False
+    _erase_traces(uow, workspace_id, purges.list_identifiers(uow.tx, workspace_id, ids))
+    children, is_all = purges.purge_children(uow.tx, workspace_id, ids, rows=BATCH_ROWS)
+    counts |= children
+    if is_all:
+        own = purges.purge_contacts(uow.tx, workspace_id, deletion.id, ids, actor_id=deletion.actor_id, now=uow.now)
+        counts = {table: counts.get(table, 0) + own.get(table, 0) for table in {*counts, *own}}
+    return counts, is_all
+
+
+def _erase_traces(uow: UnitOfWork, workspace_id: int, identifiers: Iterable[str]) -> None:
+    """Empty dead letters and kept answers that name one of the contacts."""
+    traces = traces_of(identifiers)
+    after_id = 0
+    while letters := purges.list_dead_letters(uow.tx, workspace_id, after_id):
+        after_id = letters[-1][0]
+        theirs = [letter_id for letter_id, body in letters if holds_trace(body, traces)]
+        if theirs:
+            purges.empty_dead_letters(uow.tx, workspace_id, theirs)
+    answers = [key for key, body in purges.list_kept_answers(uow.tx, workspace_id) if holds_trace(body, traces)]
+    if answers:
+        purges.drop_kept_answers(uow.tx, workspace_id, answers)
+
+
+def _finish(uow: UnitOfWork, deletion: Row[Any]) -> str:
+    failed = purges.list_given_up(uow.tx, deletion.workspace_id, deletion.id, 1)
+    state = "completed_with_errors" if failed else "completed"
+    purges.finish_deletion(uow.tx, deletion.workspace_id, deletion.id, state, uow.now)
+    job = {**deletion._mapping, "started_at": deletion.started_at or uow.now}
+    gone = purges.list_tombstones(uow.tx, deletion.workspace_id, deletion.id)
+    body, digest = certificate(job, gone, failed, uow.now, purges.get_schema_version(uow.tx))
+    purges.add_certificate(uow.tx, deletion.workspace_id, deletion.id, body, digest=digest, now=uow.now)
+    return state
