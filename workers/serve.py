@@ -1,6 +1,6 @@
 """Runs a worker or the beat, as the Procfile's lines say."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
@@ -13,10 +13,10 @@ from workers.app import WorkerProcess, make_worker
 from workers.watchdog import Watchdog
 
 
-def load_handlers() -> None:
-    """Import every queue's module, so that its handlers are registered."""
+def load_handlers(queues: Iterable[str]) -> None:
+    """Import the queues' modules, so that their handlers are registered. A queue without one has no jobs yet."""
     for module in iter_modules(workers.__path__):
-        if module.name in QUEUES:
+        if module.name in set(queues):
             import_module(f"workers.{module.name}")
 
 
@@ -25,7 +25,7 @@ def worker(queues: Sequence[str]) -> None:
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown or not queues:
         raise BadSetting(f"no queue {', '.join(unknown) or 'given'}: use {', '.join(QUEUES)}")
-    load_handlers()
+    load_handlers(queues)
     settings = read_settings()
     process = WorkerProcess(settings, f"worker-{queues[0]}")
     app = make_worker(process)

@@ -192,6 +192,7 @@ def contact_keys(phone: Phone | None, email: Email | None, junk: JunkPatterns = 
     return tuple(ContactKey(key, match_key(key)) for key in keys)
 
 
+@lru_cache(maxsize=CACHE_SIZE)
 def is_junk(value: str, patterns: JunkPatterns = DEFAULT_JUNK) -> bool:
     """Return whether a phone, an email or a sender's id is empty or a placeholder. Letter case and spacing do not count."""
     plain = " ".join(value.split()).lower()

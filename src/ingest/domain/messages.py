@@ -4,7 +4,6 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from typing import Any
-from uuid import UUID
 
 from ingest.domain.events import InboundEvent, Message
 
@@ -14,9 +13,9 @@ MAX_TEXT = 256 * 1024
 STATUS_RANK = {"queued": 0, "sent": 1, "failed": 2, "delivered": 3, "read": 4}
 
 
-def external_hash(external_id: str) -> UUID:
-    """Return 128 bits of the id's hash: what makes a message unique within its channel."""
-    return UUID(bytes=blake2b(external_id.encode("utf-8", "surrogatepass"), digest_size=16).digest())
+def external_hash(external_id: str) -> str:
+    """Return 128 bits of the id's hash, as 32 hexadecimal digits: what makes a message unique within its channel."""
+    return blake2b(external_id.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def clean_text(text: str) -> str:

@@ -18,6 +18,7 @@ CHANNEL = "channel"
 DERIVED = "derived"
 MAX_NAME = 255
 FIELDS = ("first_name", "last_name", "display_name", "language", "avatar_url", "phone", "email", "country_code")
+FILLED_ONCE = frozenset({"phone", "email", "country_code"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,22 +96,57 @@ def _key(key: str, is_verified: bool) -> Key:
 
 def first_provenance(facts: Facts, at: datetime) -> dict[str, Any]:
     """Return the provenance of a contact made from these facts."""
-    return {name: {"source": CHANNEL, "at": at.timestamp()} for name in facts.fields}
+    return {name: _told(facts, at) for name in facts.fields}
 
 
-def merge_facts(
-    current: Mapping[str, Any], provenance: Mapping[str, Any], facts: Facts, at: datetime, is_newer: bool
-) -> dict[str, str]:
-    """Return the fields that these facts change on a contact, with their new values.
+def _told(facts: Facts, at: datetime) -> dict[str, Any]:
+    return {"source": CHANNEL, "at": at.timestamp(), "facts": facts.hash}
 
-    `is_newer` says whether the facts are the newest of all channel facts seen. Fields that a channel did not set are
-    filled only when empty; phone and email, being keys, also only when empty.
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A contact's profile fields with their provenance, and the newest facts seen (by their hash) with their time."""
+
+    fields: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    newest_at: datetime | None = None
+    newest_hash: int | None = None
+
+
+def merge_facts(profile: Profile, facts: Facts, at: datetime) -> Profile:
+    """Return the profile after a channel said this at that time.
+
+    Each field goes by its own time, so that the order in which facts arrive does not matter. Phone, email and country are
+    filled only when empty: they are keys, or follow from one.
     """
-    changed: dict[str, str] = {}
+    fields, provenance = dict(profile.fields), dict(profile.provenance)
     for name, value in facts.fields.items():
-        old = current.get(name)
-        source = provenance.get(name, {}).get("source")
-        may_replace = is_newer and source in {CHANNEL, DERIVED} and name not in {"phone", "email", "country_code"}
-        if value != old and (not old or may_replace):
-            changed[name] = value
-    return changed
+        if not fields.get(name) or (name not in FILLED_ONCE and _is_newer(profile, name, value, at)):
+            fields[name], provenance[name] = value, _told(facts, at)
+    newest = (at, facts.hash)
+    if profile.newest_at is not None and (profile.newest_at, profile.newest_hash or 0) > newest:
+        return Profile(fields, provenance, profile.newest_at, profile.newest_hash)
+    return Profile(fields, _dated(profile, provenance, facts.hash), *newest)
+
+
+def _is_newer(profile: Profile, name: str, value: str, at: datetime) -> bool:
+    told = profile.provenance.get(name, {})
+    if told.get("source") != CHANNEL:
+        return False
+    return (at.timestamp(), value) > (_told_at(profile, told), profile.fields[name])
+
+
+def _told_at(profile: Profile, told: Mapping[str, Any]) -> float:
+    """Return when a channel last said a field's value: the newest facts are repeated without being written again."""
+    at = float(told.get("at") or 0)
+    if profile.newest_at is not None and told.get("facts") == profile.newest_hash:
+        return max(at, profile.newest_at.timestamp())
+    return at
+
+
+def _dated(profile: Profile, provenance: dict[str, Any], newest_hash: int) -> dict[str, Any]:
+    """Return the provenance with the time written down of what the formerly newest facts had said."""
+    for name, told in provenance.items():
+        if told.get("facts") == profile.newest_hash != newest_hash and told.get("source") == CHANNEL:
+            provenance[name] = {**told, "at": _told_at(profile, told)}
+    return provenance

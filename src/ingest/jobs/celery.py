@@ -82,4 +82,3 @@ def require_pinned(app: Celery) -> None:
     changed = [name for name, value in PINNED.items() if app.conf.get(name) != value]
     if changed:
         raise BadSetting(f"Celery settings must stay as pinned, but these differ: {', '.join(changed)}")
-

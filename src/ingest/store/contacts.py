@@ -78,6 +78,15 @@ MOVE_ON = text("""
     where contact.workspace_id = new.workspace_id and contact.id = new.id
 """)
 
+# For contacts that were made with messages in mind which then turned out to be stored already.
+FORGET_ACTIVITY = text("""
+    update contact
+    set last_message_at = null, last_incoming_at = null, last_channel_id = null, conversation_id = null, status = 'closed',
+        active_cycle = null
+    from unnest(cast(:workspace_ids as bigint[]), cast(:ids as bigint[])) as wanted (workspace_id, id)
+    where contact.workspace_id = wanted.workspace_id and contact.id = wanted.id
+""")
+
 COUNT_DROPPED = text("""
     update contact set dropped_count = dropped_count + new.count
     from unnest(cast(:workspace_ids as bigint[]), cast(:ids as bigint[]), cast(:counts as bigint[]))
@@ -103,11 +112,13 @@ SET_PROFILES = text("""
         country_code = coalesce(new.fields ->> 'country_code', contact.country_code),
         phone_valid = coalesce(new.phone_valid, contact.phone_valid),
         provenance = contact.provenance || new.provenance,
-        profile_hash = coalesce(new.profile_hash, contact.profile_hash),
+        profile_at = new.profile_at,
+        profile_hash = new.profile_hash,
         updated_at = now()
     from unnest(cast(:workspace_ids as bigint[]), cast(:ids as bigint[]), cast(cast(:fields as text[]) as jsonb[]),
-                cast(cast(:provenances as text[]) as jsonb[]), cast(:hashes as bigint[]), cast(:valids as boolean[]))
-         as new (workspace_id, id, fields, provenance, profile_hash, phone_valid)
+                cast(cast(:provenances as text[]) as jsonb[]), cast(:profile_ats as timestamptz[]),
+                cast(:hashes as bigint[]), cast(:valids as boolean[]))
+         as new (workspace_id, id, fields, provenance, profile_at, profile_hash, phone_valid)
     where contact.workspace_id = new.workspace_id and contact.id = new.id
 """)
 
@@ -143,6 +154,14 @@ def move_contacts_on(tx: Connection, activities: Mapping[tuple[int, int], Activi
     )
 
 
+def forget_activity(tx: Connection, contacts: Sequence[tuple[int, int]]) -> None:
+    """Take back the activity that new contacts were made with."""
+    if contacts:
+        tx.execute(
+            FORGET_ACTIVITY, {"workspace_ids": [each[0] for each in contacts], "ids": [each[1] for each in contacts]}
+        )
+
+
 def count_dropped(tx: Connection, counts: Mapping[tuple[int, int], int]) -> None:
     """Add to the contacts' counters of dropped messages."""
     if counts:
@@ -168,12 +187,13 @@ def get_profiles(
 
 @dataclass(frozen=True, slots=True)
 class ProfileChange:
-    """New values of a contact's profile fields. `profile_hash` is None when the facts are not the newest."""
+    """New values of a contact's profile fields; `profile_at` and `profile_hash` are those of the newest facts seen."""
 
     workspace_id: int
     contact_id: int
     fields: Mapping[str, str]
     provenance: Mapping[str, Any]
+    profile_at: datetime | None
     profile_hash: int | None
     phone_valid: bool | None
 
@@ -190,6 +210,7 @@ def set_profiles(tx: Connection, changes: Sequence[ProfileChange]) -> None:
             "ids": [each.contact_id for each in changes],
             "fields": [encode(each.fields).decode() for each in changes],
             "provenances": [encode(each.provenance).decode() for each in changes],
+            "profile_ats": [each.profile_at for each in changes],
             "hashes": [each.profile_hash for each in changes],
             "valids": [each.phone_valid for each in changes],
         },

@@ -20,7 +20,7 @@ class NewConversation:
 
 
 RESERVE = text("""
-    select nextval(pg_get_serial_sequence('conversation', 'id')) from generate_series(1, :count)
+    select nextval('conversation_id_seq') from generate_series(1, :count)
 """)
 
 OPEN = text("""

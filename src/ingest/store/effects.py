@@ -8,7 +8,6 @@ that do wait for it, for a day.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -21,8 +20,8 @@ class NewEffect:
 
     workspace_id: int
     channel_id: int
-    target_hash: UUID
-    effect_hash: UUID
+    target_hash: str
+    effect_hash: str
     kind: str
     value: str
     content: str | None
@@ -41,7 +40,7 @@ ADD = text("""
          as new (workspace_id, channel_id, target_hash, effect_hash, kind, value, content, actor, at)
     order by channel_id, target_hash, effect_hash
     on conflict (channel_id, target_hash, effect_hash) do nothing
-    returning channel_id, target_hash, effect_hash
+    returning channel_id, encode(uuid_send(target_hash), 'hex'), encode(uuid_send(effect_hash), 'hex')
 """)
 
 # Messages are locked in id order before they change: two workers applying effects wait in one direction only.
@@ -137,7 +136,7 @@ APPLY_WATERMARKS = text("""
 """)
 
 APPLY_ALL_WAITING = text("""
-    select distinct message_effect.channel_id, message_effect.target_hash
+    select distinct message_effect.channel_id, encode(uuid_send(message_effect.target_hash), 'hex')
     from message_effect
     join message on message.channel_id = message_effect.channel_id and message.external_hash = message_effect.target_hash
     where message_effect.message_id is null and message_effect.channel_id = any(:channel_ids)
@@ -145,7 +144,7 @@ APPLY_ALL_WAITING = text("""
 """)
 
 
-def add_effects(tx: Connection, new: Sequence[NewEffect]) -> set[tuple[int, UUID, UUID]]:
+def add_effects(tx: Connection, new: Sequence[NewEffect]) -> set[tuple[int, str, str]]:
     """Record the effects; return the (channel, target, effect) keys of those not recorded before."""
     if not new:
         return set()

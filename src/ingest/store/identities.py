@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from ingest.domain.profiles import Facts
+from ingest.store.contacts import Activity
 
 Address = tuple[int, str]
 """A channel's id and an address on it."""
@@ -25,7 +26,11 @@ class FoundIdentity:
 
 @dataclass(frozen=True, slots=True)
 class NewIdentity:
-    """An identity to be made, with its contact unless it claims one. `at` is the time of its first event."""
+    """An identity to be made, with its contact unless it claims one. `at` is the time of its newest facts.
+
+    `activity` is what the contact's first messages will amount to: written with the contact, it saves an update that would
+    touch every index.
+    """
 
     workspace_id: int
     channel_id: int
@@ -34,6 +39,7 @@ class NewIdentity:
     facts: Facts
     provenance: dict[str, Any]
     claimed_contact_id: int | None = None
+    activity: Activity | None = None
 
 
 FIND = text("""
@@ -43,21 +49,22 @@ FIND = text("""
     join identity using (channel_id, address)
 """)
 
-# The hour of activity is set at once: the messages stored next fall into it as a rule, and then leave every index alone.
 # One statement, so that an identity that lost the race to another transaction leaves no contact behind. Rows are inserted
 # in the order of their unique key: two transactions wait for each other in one direction only.
 ADD = text("""
     with new as materialized (
-        select *, coalesce(claimed_contact_id, nextval(pg_get_serial_sequence('contact', 'id'))) as contact_id
+        select *, coalesce(claimed_contact_id, nextval('contact_id_seq')) as contact_id
         from unnest(
             cast(:workspace_ids as bigint[]), cast(:channel_ids as bigint[]), cast(:addresses as text[]),
             cast(:ats as timestamptz[]), cast(:claimed as bigint[]), cast(:profiles as text[]),
             cast(:provenances as text[]), cast(:hashes as bigint[]), cast(:phone_valids as boolean[]),
             cast(:first_names as text[]), cast(:last_names as text[]), cast(:display_names as text[]),
             cast(:phones as text[]), cast(:emails as text[]), cast(:countries as text[]), cast(:languages as text[]),
-            cast(:avatars as text[])
+            cast(:avatars as text[]), cast(:last_message_ats as timestamptz[]), cast(:last_incoming_ats as timestamptz[]),
+            cast(:conversation_ids as bigint[]), cast(:cycles as date[])
         ) as row (workspace_id, channel_id, address, at, claimed_contact_id, profile, provenance, profile_hash,
-                  phone_valid, first_name, last_name, display_name, phone, email, country_code, language, avatar_url)
+                  phone_valid, first_name, last_name, display_name, phone, email, country_code, language, avatar_url,
+                  last_message_at, last_incoming_at, conversation_id, active_cycle)
     ), won as (
         insert into identity (workspace_id, channel_id, address, contact_id, origin_contact_id, profile, connected_at)
         select workspace_id, channel_id, address, contact_id, contact_id, profile::jsonb, at from new
@@ -67,10 +74,13 @@ ADD = text("""
     ), made as (
         insert into contact (workspace_id, id, first_name, last_name, display_name, phone, phone_valid, email,
                              country_code, language, avatar_url, provenance, profile_at, profile_hash, source,
-                             activity_hour)
+                             activity_hour, last_message_at, last_incoming_at, last_channel_id, conversation_id, status,
+                             active_cycle)
         select new.workspace_id, new.contact_id, coalesce(first_name, ''), last_name, display_name, phone, phone_valid,
                email, country_code, language, avatar_url, provenance::jsonb, at, profile_hash, 'channel',
-               floor(extract(epoch from at) / 3600)
+               floor(extract(epoch from coalesce(last_message_at, at)) / 3600), last_message_at, last_incoming_at,
+               case when last_message_at is not null then channel_id end, conversation_id,
+               case when conversation_id is not null then 'open' else 'closed' end, active_cycle
         from new join won using (channel_id, address)
         where claimed_contact_id is null
     )
@@ -270,5 +280,9 @@ def _columns(new: Sequence[NewIdentity]) -> dict[str, list[Any]]:
         "provenances": [encode(each.provenance).decode() for each in new],
         "hashes": [each.facts.hash for each in new],
         "phone_valids": [each.facts.phone_valid for each in new],
+        "last_message_ats": [each.activity.last_message_at if each.activity else None for each in new],
+        "last_incoming_ats": [each.activity.last_incoming_at if each.activity else None for each in new],
+        "conversation_ids": [each.activity.conversation_id if each.activity else None for each in new],
+        "cycles": [each.activity.active_cycle if each.activity else None for each in new],
         **{column: [each.facts.fields.get(name) for each in new] for column, name in zip(columns, names, strict=True)},
     }

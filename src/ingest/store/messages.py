@@ -19,7 +19,7 @@ class NewMessage:
     channel_id: int
     identity_id: int
     external_id: str
-    external_hash: UUID
+    external_hash: str
     traffic: str
     source: str
     kind: str
@@ -55,7 +55,7 @@ ADD = text("""
         where message_fingerprint.channel_id = new.channel_id and message_fingerprint.external_hash = new.external_hash
     )
     on conflict (channel_id, external_hash) do nothing
-    returning id, channel_id, external_hash
+    returning id, channel_id, encode(uuid_send(external_hash), 'hex')
 """)
 
 ADD_CONTENTS = text("""
@@ -70,17 +70,17 @@ ADD_DROPPED = text("""
     select * from unnest(cast(:workspace_ids as bigint[]), cast(:contact_ids as bigint[]), cast(:channel_ids as bigint[]),
                          cast(:hashes as uuid[]), cast(:reasons as text[]))
     on conflict do nothing
-    returning channel_id, external_hash
+    returning channel_id, encode(uuid_send(external_hash), 'hex')
 """)
 
 FIND_STORED = text("""
-    select message.channel_id, message.external_hash
+    select message.channel_id, encode(uuid_send(message.external_hash), 'hex')
     from unnest(cast(:channel_ids as bigint[]), cast(:hashes as uuid[])) as wanted (channel_id, external_hash)
     join message using (channel_id, external_hash)
 """)
 
-MessageKey = tuple[int, UUID]
-"""A channel's id and the hash of the provider's message id: what makes a message unique."""
+MessageKey = tuple[int, str]
+"""A channel's id and the hash of the provider's message id (`domain.messages`): what makes a message unique."""
 
 
 def add_messages(tx: Connection, new: Sequence[NewMessage]) -> dict[MessageKey, int]:
@@ -104,7 +104,7 @@ def add_attachment_contents(tx: Connection, contents: Sequence[tuple[int, int, i
         )
 
 
-def add_dropped(tx: Connection, dropped: Sequence[tuple[int, int, int, UUID, str]]) -> set[MessageKey]:
+def add_dropped(tx: Connection, dropped: Sequence[tuple[int, int, int, str, str]]) -> set[MessageKey]:
     """Note that messages came and were dropped: (workspace, contact, channel, hash, reason); return the new ones."""
     if not dropped:
         return set()

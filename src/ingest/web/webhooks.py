@@ -128,6 +128,3 @@ def make_durable_form(endpoint: Endpoint, hook: Webhook) -> RawRequest:
 def channel_path(channel_id: int) -> str:
     """Return the path of a channel's webhook URL."""
     return f"/webhooks/{channel_id}"
-
-
-

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection
 from datetime import datetime
-from uuid import UUID
 
 import msgspec
 
@@ -36,7 +35,7 @@ def apply_aftermath(uow: UnitOfWork, batch: Batch, stored: Collection[MessageKey
 
 
 def _add_effects(uow: UnitOfWork, batch: Batch) -> set[MessageKey]:
-    items: dict[tuple[int, UUID, UUID], Item] = {}
+    items: dict[tuple[int, str, str], Item] = {}
     new: list[NewEffect] = []
     for item in batch.items:
         event = item.event

@@ -9,8 +9,9 @@ from uuid import UUID
 
 from ingest.domain.billing import cycle_start
 from ingest.domain.events import InboundEvent, Sender
+from ingest.domain.profiles import facts_hash
 from ingest.store.channels import Endpoint, list_endpoints
-from ingest.store.contacts import LockedContact
+from ingest.store.contacts import Activity, LockedContact
 from ingest.store.dead_letters import NewDeadLetter
 from ingest.store.identities import Address, FoundIdentity
 from ingest.store.sealing import Sealer
@@ -38,6 +39,15 @@ class Item:
     may_claim: bool = False
     identity: FoundIdentity | None = None
 
+    _told: int | None = None
+
+    @property
+    def told(self) -> int:
+        """The hash of what the sender says about itself, 0 for nothing; computed once."""
+        if self._told is None:
+            self._told = facts_hash(self.sender)
+        return self._told
+
     @property
     def sender(self) -> Sender:
         """The person the item is about; only asked of items that have one."""
@@ -61,6 +71,8 @@ class Batch:
     dead: list[NewDeadLetter] = field(default_factory=list)
     tally: Tally = field(default_factory=Counter)
     contacts: dict[int, LockedContact] = field(default_factory=dict)
+    born: dict[tuple[int, int], Activity] = field(default_factory=dict)
+    """The (workspace, contact) pairs made for this batch, and the activity they were made with."""
     detect: dict[int, set[int]] = field(default_factory=dict)
     """Contacts whose keys changed, by workspace."""
     wrote: dict[int, set[int]] = field(default_factory=dict)

@@ -11,8 +11,9 @@ from datetime import datetime
 from ingest.domain.claims import choose_claim
 from ingest.domain.profiles import Facts, first_provenance, read_facts
 from ingest.errors import Transient
-from ingest.pipeline.resolve.batch import Batch, Item, Resolver, addresses_of
-from ingest.store.contacts import lock_contacts
+from ingest.pipeline.resolve.batch import Batch, Item, Resolver, addresses_of, cycle_of
+from ingest.store.contacts import Activity, lock_contacts
+from ingest.store.conversations import reserve_conversation_ids
 from ingest.store.identities import (
     Address,
     FoundIdentity,
@@ -47,7 +48,7 @@ def find_people(tx: Transaction, resolver: Resolver, batch: Batch) -> None:
         known = _look_up(tx, resolver, wanted)
         missing = _missing_people(makers, known)
         if missing:
-            known |= _make_people(tx, batch, missing, known)
+            known |= _make_people(tx, resolver, batch, missing)
             if any(person.address not in known for person in missing):
                 continue
         _lock(tx, batch, known.values())
@@ -81,8 +82,7 @@ class _Person:
 
     def newest_facts(self) -> tuple[Facts, datetime]:
         """Return the facts of the newest event that carries some, and the time of the event."""
-        told = [item for item in self.items if item.event.kind != "echo"] or self.items
-        said = [(item.sent_at, read_facts(item.sender)) for item in told]
+        said = [(item.sent_at, read_facts(item.sender)) for item in self.items]
         at, facts = max(said, key=lambda each: (bool(each[1].hash), each[0], each[1].hash))
         return facts, at
 
@@ -91,6 +91,8 @@ def _missing_people(makers: Sequence[Item], known: dict[Address, FoundIdentity])
     """Return the senders none of whose addresses is known, each once."""
     people: dict[Address, _Person] = {}
     for item in makers:
+        if item.address in known:
+            continue
         addresses = addresses_of([item])
         if any(address in known for address in addresses):
             continue
@@ -105,20 +107,51 @@ def _missing_people(makers: Sequence[Item], known: dict[Address, FoundIdentity])
 
 
 def _make_people(
-    tx: Transaction, batch: Batch, missing: Sequence[_Person], known: dict[Address, FoundIdentity]
+    tx: Transaction, resolver: Resolver, batch: Batch, missing: Sequence[_Person]
 ) -> dict[Address, FoundIdentity]:
     facts = {person.address: person.newest_facts() for person in missing}
     claims = _find_claims(tx, missing, {address: each for address, (each, _) in facts.items()})
-    new = [_new_identity(person, *facts[person.address], claims.get(person.address)) for person in missing]
+    activities = _first_activities(tx, resolver, [person for person in missing if person.address not in claims])
+    new = [
+        _new_identity(person, *facts[person.address], claims.get(person.address), activities.get(person.address))
+        for person in missing
+    ]
     made = add_identities(tx, new)
     for each in new:
         found = made.get((each.channel_id, each.address))
-        if found is not None and each.facts.keys:
+        if found is None:
+            continue
+        if each.activity is not None:
+            batch.born[found.workspace_id, found.contact_id] = each.activity
+        if each.facts.keys:
             batch.detect.setdefault(found.workspace_id, set()).add(found.contact_id)
     return made
 
 
-def _new_identity(person: _Person, facts: Facts, at: datetime, claimed: int | None) -> NewIdentity:
+def _first_activities(tx: Transaction, resolver: Resolver, people: Sequence[_Person]) -> dict[Address, Activity]:
+    """Return what each new contact's messages in this batch amount to, if all of them are stored."""
+    wrote = {person.address: [each for each in person.items if each.event.message is not None] for person in people}
+    wrote = {address: items for address, items in wrote.items() if items}
+    workspaces = resolver.workspaces(tx, {items[0].workspace_id for items in wrote.values()})
+    numbers = iter(reserve_conversation_ids(tx, len(wrote)))
+    activities: dict[Address, Activity] = {}
+    for address, items in wrote.items():
+        newest = max(items, key=lambda item: item.sent_at)
+        incoming = [item.sent_at for item in items if item.event.kind == "message"]
+        activities[address] = Activity(
+            newest.sent_at,
+            newest.channel_id,
+            last_incoming_at=max(incoming, default=None),
+            conversation_id=next(numbers),
+            is_opened=True,
+            active_cycle=cycle_of(workspaces[newest.workspace_id], newest.accepted_at),
+        )
+    return activities
+
+
+def _new_identity(
+    person: _Person, facts: Facts, at: datetime, claimed: int | None, activity: Activity | None
+) -> NewIdentity:
     item = person.items[0]
     return NewIdentity(
         item.workspace_id,
@@ -128,6 +161,7 @@ def _new_identity(person: _Person, facts: Facts, at: datetime, claimed: int | No
         facts,
         first_provenance(facts, at),
         claimed,
+        activity,
     )
 
 

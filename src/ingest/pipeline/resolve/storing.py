@@ -3,16 +3,23 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
-from uuid import UUID
 
 import msgspec
 
 from ingest.domain.billing import counts_while_blocked
 from ingest.domain.messages import MAX_TEXT, clean_text, external_hash, is_late, message_content
-from ingest.domain.profiles import CHANNEL, facts_hash, merge_facts, read_facts
+from ingest.domain.profiles import Facts, Profile, merge_facts, read_facts
 from ingest.pipeline.resolve.batch import Batch, Item, Resolver, cycle_of
 from ingest.store.active_contacts import count_active
-from ingest.store.contacts import Activity, ProfileChange, count_dropped, get_profiles, move_contacts_on, set_profiles
+from ingest.store.contacts import (
+    Activity,
+    ProfileChange,
+    count_dropped,
+    forget_activity,
+    get_profiles,
+    move_contacts_on,
+    set_profiles,
+)
 from ingest.store.conversations import (
     NewConversation,
     adopt_conversations,
@@ -49,9 +56,15 @@ def store_messages(uow: UnitOfWork, resolver: Resolver, batch: Batch) -> set[Mes
     _keep_contents(uow, new, stored)
     _open(uow, batch, new, conversations)
     _move_on(uow, resolver, batch, new, conversations)
-    _apply_facts(uow, batch, kept)
+    _apply_facts(uow, batch, [*kept, *_other_tellers(batch)])
     batch.stored = [(item.accepted_at, uow.now) for item, _ in new]
     return set(stored)
+
+
+def _other_tellers(batch: Batch) -> list[Item]:
+    """Return the items that are no messages and still make contacts: what they say about the person counts as well."""
+    kinds = {"opt_out", "opt_in", "identity_change", "started"}
+    return [item for item in batch.items if item.event.kind in kinds and batch.contact_of(item).blocked_at is None]
 
 
 def _drop_blocked(uow: UnitOfWork, resolver: Resolver, batch: Batch, items: Sequence[Item]) -> list[Item]:
@@ -114,7 +127,9 @@ def _conversations_for(uow: UnitOfWork, batch: Batch, items: Iterable[Item]) -> 
         key = contact.workspace_id, contact.id
         if key in found:
             continue
-        if contact.status == "closed" or contact.conversation_id is None:
+        if key in batch.born:
+            found[key] = (batch.born[key].conversation_id or 0, True)
+        elif contact.status == "closed" or contact.conversation_id is None:
             without.append(key)
             found[key] = (0, True)
         else:
@@ -125,7 +140,7 @@ def _conversations_for(uow: UnitOfWork, batch: Batch, items: Iterable[Item]) -> 
 
 
 def _row(
-    resolver: Resolver, batch: Batch, item: Item, digest: UUID, conversations: dict[ContactKey, tuple[int, bool]]
+    resolver: Resolver, batch: Batch, item: Item, digest: str, conversations: dict[ContactKey, tuple[int, bool]]
 ) -> NewMessage:
     event, contact = item.event, batch.contact_of(item)
     message = event.message
@@ -232,18 +247,21 @@ def _move_on(
             activity.conversation_id = number
         if row.traffic == "incoming":
             activity.last_incoming_at = _latest(activity.last_incoming_at, row.sent_at)
-            if contact.profile_hash and contact.profile_hash == facts_hash(item.sender):
+            if key not in batch.born and contact.profile_hash and contact.profile_hash == item.told:
                 activity.profile_at = _latest(activity.profile_at, row.sent_at)
             if not row.is_late and not row.is_automatic:
                 batch.wrote.setdefault(row.workspace_id, set()).add(row.contact_id)
         if is_new or (row.traffic == "incoming" and contact.status == "snoozed"):
             activity.is_opened = True
         cycle = cycle_of(workspaces[row.workspace_id], row.accepted_at)
-        if contact.active_cycle != cycle:
+        if key in batch.born or contact.active_cycle != cycle:
             activity.active_cycle = cycle
             active.setdefault((row.workspace_id, cycle, row.contact_id), (row.channel_id, row.traffic))
     count_active(uow.tx, [(*key, *active[key]) for key in sorted(active)])
-    move_contacts_on(uow.tx, activities)
+    # Contacts made for this batch have it all already, unless some of their messages had been stored before.
+    as_foreseen = {key for key, activity in batch.born.items() if activities.get(key) == activity}
+    forget_activity(uow.tx, sorted(batch.born.keys() - as_foreseen))
+    move_contacts_on(uow.tx, {key: each for key, each in activities.items() if key not in as_foreseen})
 
 
 def _latest(one: datetime | None, other: datetime) -> datetime:
@@ -252,40 +270,43 @@ def _latest(one: datetime | None, other: datetime) -> datetime:
 
 def _apply_facts(uow: UnitOfWork, batch: Batch, items: Sequence[Item]) -> None:
     """Let what channels say about people become their contacts', where it is news."""
-    news: dict[ContactKey, list[tuple[datetime, int, Item]]] = {}
+    told: dict[ContactKey, list[Item]] = {}
+    news: set[ContactKey] = set()
     for item in items:
-        if item.event.kind == "echo":
-            continue
         contact = batch.contact_of(item)
-        told = facts_hash(item.sender)
-        if told and told != contact.profile_hash:
-            news.setdefault((contact.workspace_id, contact.id), []).append((item.sent_at, told, item))
+        if item.told:
+            key = contact.workspace_id, contact.id
+            told.setdefault(key, []).append(item)
+            if item.told != contact.profile_hash:
+                news.add(key)
     if not news:
         return
     profiles = get_profiles(uow.tx, sorted(news))
     changes: list[ProfileChange] = []
     keys = []
     for key in sorted(news):
+        facts = [(item.sent_at, read_facts(item.sender)) for item in told[key]]
         contact = batch.contacts[key[1]]
-        fields, provenance = profiles[key[1]]
-        change = ProfileChange(*key, fields={}, provenance={}, profile_hash=None, phone_valid=None)
-        for at, told, item in sorted(news[key], key=lambda each: each[:2]):
-            facts = read_facts(item.sender)
-            is_newer = contact.profile_at is None or (at, told) > (contact.profile_at, contact.profile_hash or 0)
-            changed = merge_facts({**fields, **change.fields}, {**provenance, **change.provenance}, facts, at, is_newer)
-            change = ProfileChange(
-                *key,
-                fields={**change.fields, **changed},
-                provenance={
-                    **change.provenance,
-                    **{name: {"source": CHANNEL, "at": at.timestamp()} for name in changed},
-                },
-                profile_hash=told if is_newer else change.profile_hash,
-                phone_valid=facts.phone_valid if "phone" in changed else change.phone_valid,
-            )
-            keys.append((*key, facts))
-        changes.append(change)
+        before = Profile(*profiles[key[1]], contact.profile_at, contact.profile_hash)
+        after = before
+        for at, each in facts:
+            after = merge_facts(after, each, at)
+        changes.append(_profile_change(key, before, after, [each for _, each in facts]))
+        keys += [(*key, each) for _, each in facts]
     set_profiles(uow.tx, changes)
     for contact_id in add_keys(uow.tx, keys):
         workspace_id = batch.contacts[contact_id].workspace_id
         batch.detect.setdefault(workspace_id, set()).add(contact_id)
+
+
+def _profile_change(key: ContactKey, before: Profile, after: Profile, facts: Sequence[Facts]) -> ProfileChange:
+    fields = {name: value for name, value in after.fields.items() if value != before.fields.get(name)}
+    phone_valid = next((each.phone_valid for each in facts if each.fields.get("phone") == fields.get("phone")), None)
+    return ProfileChange(
+        *key,
+        fields=fields,
+        provenance={name: value for name, value in after.provenance.items() if value != before.provenance.get(name)},
+        profile_at=after.newest_at,
+        profile_hash=after.newest_hash,
+        phone_valid=phone_valid if "phone" in fields else None,
+    )
