@@ -28,7 +28,7 @@ from ingest.jobs.act_types import PurgeDeletion
 from ingest.jobs.types import DetectDuplicates
 from ingest.store import deletions, purges
 from ingest.store.blocks import close_suggestions
-from ingest.store.deletions import NewDeletion
+from ingest.store.deletions import Locked, NewDeletion
 from ingest.store.runs import RunEnd, end_runs_of_contacts
 from ingest.store.unit_of_work import UnitOfWork
 
@@ -67,28 +67,25 @@ def accept_deletion(uow: UnitOfWork, request: DeletionRequest) -> DeletionAccept
         return DeletionAccepted(repeat.id, repeat.contact_count, repeat.absorbed_count, 0, is_repeat=True)
     candidates = deletions.list_all_live(uow.tx, workspace_id) if asked is None else asked
     absorbed = deletions.list_absorbed(uow.tx, workspace_id, candidates)
-    found = deletions.lock_for_deletion(uow.tx, workspace_id, sorted({*candidates, *absorbed}))
-    wanted = set(candidates)
-    selected = [row for row in found if row.id in wanted and row.merged_into is None and row.deletion_job_id is None]
-    _check(request, selected, [row for row in found if row.id in wanted])
-    return _detach(uow, request, selected)
+    found = deletions.lock_for_deletion(uow.tx, workspace_id, candidates, absorbed)
+    _check(request, found)
+    return _detach(uow, request, found)
 
 
-def _check(request: DeletionRequest, selected: Sequence[Row[Any]], found: Sequence[Row[Any]]) -> None:
-    if not selected:
-        for row in found[:1]:
-            if row.deletion_job_id is not None:
-                raise Gone("the contact is being deleted", details={"deletion_job_id": row.deletion_job_id})
-            raise Conflict("the contact was merged away", word="merged_into", details={"merged_into": row.merged_into})
+def _check(request: DeletionRequest, found: Locked) -> None:
+    count = len(found.live_ids)
+    if not count and found.deletion_job_id is not None:
+        raise Gone("the contact is being deleted", details={"deletion_job_id": found.deletion_job_id})
+    if not count and found.merged_into is not None:
+        raise Conflict("the contact was merged away", word="merged_into", details={"merged_into": found.merged_into})
+    if not count:
         raise NotFound("no such contact")
-    if request.typed_count is not None and request.typed_count != len(selected):
-        raise Conflict(
-            f"{len(selected)} contacts are selected", word="wrong_count", details={"contact_count": len(selected)}
-        )
+    if request.typed_count is not None and request.typed_count != count:
+        raise Conflict(f"{count} contacts are selected", word="wrong_count", details={"contact_count": count})
 
 
-def _detach(uow: UnitOfWork, request: DeletionRequest, selected: Sequence[Row[Any]]) -> DeletionAccepted:
-    workspace_id, selected_ids = request.workspace_id, [row.id for row in selected]
+def _detach(uow: UnitOfWork, request: DeletionRequest, found: Locked) -> DeletionAccepted:
+    workspace_id, selected_ids = request.workspace_id, found.live_ids
     # Under the locks: nothing can be merged into the contacts any more, or taken out of them.
     absorbed_ids = deletions.list_absorbed(uow.tx, workspace_id, selected_ids)
     new = NewDeletion(
@@ -109,7 +106,7 @@ def _detach(uow: UnitOfWork, request: DeletionRequest, selected: Sequence[Row[An
     close_suggestions(uow.tx, workspace_id, new.ids, "party_deleted", uow.now)
     job_id = deletions.add_deletion(uow.tx, new, uow.now)
     uow.add_job(PurgeDeletion(workspace_id, job_id), due_at=new.purge_after)
-    return DeletionAccepted(job_id, len(selected_ids), len(absorbed_ids), sum(row.is_blocked for row in selected))
+    return DeletionAccepted(job_id, len(selected_ids), len(absorbed_ids), found.blocked_count)
 
 
 def cancel_deletion(uow: UnitOfWork, workspace_id: int, deletion_job_id: int) -> str:

@@ -64,7 +64,8 @@ ADD_EVENTS = text("""
 
 CLOSE_SUGGESTIONS = text("""
     update merge_suggestion set state = 'closed', reason = :reason, changed_at = :now
-    where workspace_id = :workspace_id and state = 'open' and (low_contact_id = any(:ids) or high_contact_id = any(:ids))
+    where workspace_id = :workspace_id and state = 'open'
+      and (low_contact_id = any(cast(:ids as bigint[])) or high_contact_id = any(cast(:ids as bigint[])))
 """)
 
 IS_BLOCK_OVER = text("""

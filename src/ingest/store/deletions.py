@@ -20,7 +20,7 @@ ALL_LIVE = text("""
 
 ABSORBED = text("""
     with recursive inside as (
-        select id from contact where workspace_id = :workspace_id and merged_into = any(:ids)
+        select id from contact where workspace_id = :workspace_id and merged_into = any(cast(:ids as bigint[]))
         union
         select contact.id from contact join inside on contact.merged_into = inside.id
         where contact.workspace_id = :workspace_id
@@ -28,10 +28,18 @@ ABSORBED = text("""
     select id from inside order by id
 """)
 
+# One row, because ten thousand would take longer to fetch than to lock.
 LOCK = text("""
-    select id, merged_into, blocked_at is not null as is_blocked, deletion_job_id
-    from contact where workspace_id = :workspace_id and id = any(:ids)
-    order by id for no key update
+    with locked as materialized (
+        select id, merged_into, blocked_at is not null as is_blocked, deletion_job_id
+        from contact where workspace_id = :workspace_id and id = any(cast(:ids as bigint[]))
+        order by id for no key update
+    )
+    select coalesce(array_agg(id order by id) filter (where is_live and id = any(cast(:wanted as bigint[]))), '{}') as live_ids,
+           count(*) filter (where is_live and is_blocked) as blocked_count,
+           min(merged_into) filter (where id = any(cast(:wanted as bigint[]))) as merged_into,
+           min(deletion_job_id) filter (where id = any(cast(:wanted as bigint[]))) as deletion_job_id
+    from locked, lateral (select merged_into is null and deletion_job_id is null as is_live) as state
 """)
 
 ADD_JOB = text("""
@@ -51,18 +59,18 @@ ADD_BATCHES = text("""
 
 DETACH = text("""
     update contact set deletion_job_id = :job_id, snoozed_until = null
-    where workspace_id = :workspace_id and id = any(:ids)
+    where workspace_id = :workspace_id and id = any(cast(:ids as bigint[]))
 """)
 
 FREE_IDENTITIES = text("""
     update identity set address = :freed || id || :freed || address
-    where workspace_id = :workspace_id and contact_id = any(:ids)
+    where workspace_id = :workspace_id and contact_id = any(cast(:ids as bigint[]))
 """)
 
 BLOCKED_ADDRESSES = text("""
     select identity.channel_id, identity.address
     from contact join identity on identity.workspace_id = contact.workspace_id and identity.contact_id = contact.id
-    where contact.workspace_id = :workspace_id and contact.id = any(:ids) and contact.blocked_at is not null
+    where contact.workspace_id = :workspace_id and contact.id = any(cast(:ids as bigint[])) and contact.blocked_at is not null
 """)
 KEEP_BLOCKS = text("""
     insert into block_list (workspace_id, channel_id, address_hash)
@@ -118,12 +126,12 @@ FROZEN = text("""
     where workspace_id = :workspace_id and deletion_job_id = :id order by 1
 """)
 REATTACH = text("""
-    update contact set deletion_job_id = null where workspace_id = :workspace_id and id = any(:ids)
+    update contact set deletion_job_id = null where workspace_id = :workspace_id and id = any(cast(:ids as bigint[]))
 """)
 # An address that a new contact has taken meanwhile stays with that one.
 RESTORE_IDENTITIES = text("""
     update identity set address = split_part(identity.address, :freed, 3)
-    where workspace_id = :workspace_id and contact_id = any(:ids) and starts_with(identity.address, :freed)
+    where workspace_id = :workspace_id and contact_id = any(cast(:ids as bigint[])) and starts_with(identity.address, :freed)
       and not exists (select from identity as taken where taken.channel_id = identity.channel_id
                                                       and taken.address = split_part(identity.address, :freed, 3))
 """)
@@ -158,9 +166,21 @@ def list_absorbed(tx: Connection, workspace_id: int, ids: Sequence[int]) -> list
     return list(tx.scalars(ABSORBED, {"workspace_id": workspace_id, "ids": list(ids)}))
 
 
-def lock_for_deletion(tx: Connection, workspace_id: int, ids: Sequence[int]) -> list[Row[Any]]:
-    """Lock the contacts in the order of their ids and return them: id, merged_into, is_blocked, deletion_job_id."""
-    return list(tx.execute(LOCK, {"workspace_id": workspace_id, "ids": list(ids)}))
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """The wanted contacts under their locks: those that are live, and where the others went (one of them)."""
+
+    live_ids: list[int]
+    blocked_count: int
+    merged_into: int | None
+    deletion_job_id: int | None
+
+
+def lock_for_deletion(tx: Connection, workspace_id: int, wanted: Sequence[int], absorbed: Sequence[int] = ()) -> Locked:
+    """Lock the wanted contacts and those absorbed by them, in the order of their ids."""
+    every = sorted({*wanted, *absorbed})
+    given = {"workspace_id": workspace_id, "ids": every, "wanted": list(wanted)}
+    return Locked(*tx.execute(LOCK, given).one())
 
 
 def add_deletion(tx: Connection, new: NewDeletion, now: datetime) -> int:
@@ -178,7 +198,13 @@ def add_deletion(tx: Connection, new: NewDeletion, now: datetime) -> int:
         "now": now,
     }
     job_id = int(tx.execute(ADD_JOB, given).scalar_one())
-    given = {"workspace_id": new.workspace_id, "job_id": job_id, "ids": new.ids, "size": BATCH_CONTACTS, "freed": FREED}
+    given = {
+        "workspace_id": new.workspace_id,
+        "job_id": job_id,
+        "ids": new.ids,
+        "size": BATCH_CONTACTS,
+        "freed": FREED,
+    }
     for statement in (ADD_BATCHES, DETACH, FREE_IDENTITIES):
         tx.execute(statement, given)
     return job_id

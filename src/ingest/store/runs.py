@@ -32,9 +32,9 @@ END = """
            jsonb_build_object('run_id', id, 'workflow_id', workflow_id, 'reason', cast(:reason as text)), :now
     from ended order by contact_id, id
 """  # constant parts only
-END_OF_CONTACTS = text(END.format(which="contact_id = any(:ids)"))
-END_OF_WORKFLOW = text(END.format(which="workflow_id = any(:ids)"))
-END_RUNS = text(END.format(which="id = any(:ids)"))
+END_OF_CONTACTS = text(END.format(which="contact_id = any(cast(:ids as bigint[]))"))
+END_OF_WORKFLOW = text(END.format(which="workflow_id = any(cast(:ids as bigint[]))"))
+END_RUNS = text(END.format(which="id = any(cast(:ids as bigint[]))"))
 
 # A timer is named for its run and its wait. The one that woke the run is still there, leased, when the next is set.
 SET_TIMERS = text("""
