@@ -231,6 +231,12 @@ contact = Table(
         "id",
         postgresql_where=text("lifecycle_id is not null and deletion_job_id is null"),
     ),
+    Index(
+        "ix_contact_listed",
+        "workspace_id",
+        "id",
+        postgresql_where=text("merged_into is null and deletion_job_id is null and blocked_at is null"),
+    ),
     Index("ix_contact_activity", "workspace_id", "activity_hour", postgresql_where=text("deletion_job_id is null")),
     Index("ix_contact_blocked", "workspace_id", "id", postgresql_where=text("blocked_at is not null")),
     Index("ix_contact_merged_into", "workspace_id", "merged_into", postgresql_where=text("merged_into is not null")),
