@@ -31,7 +31,7 @@ WORD_KEYS = CONTEXT_KEYS | {
     *("deletion_id", "merge_id", "workflow_id", "run_id", "transfer_id", "subscription_id", "token_id"),
     *("user_id", "app_id"),
     # words of our own, and where things are
-    *("action", "cause", "channel", "code", "deadline", "durable", "error", "host", "kind", "method"),
+    *("action", "cause", "channel", "chore", "code", "deadline", "durable", "error", "host", "kind", "method"),
     *("migration", "name", "reason", "role", "route", "settings", "signal", "state", "status", "step"),
     *("subscribe_url", "version", "worker"),
 }
@@ -42,7 +42,7 @@ NUMBER_KEYS = frozenset(
         *("accepted", "attempt", "attempts", "bytes", "contacts", "count", "created", "dead", "discarded"),
         *("dropped", "duplicate", "events", "failed", "found", "ignored", "items", "jobs", "limit"),
         *("messages", "oldest", "pid", "pieces", "port", "released", "replayed", "requests", "restarts"),
-        *("retried", "rows", "size", "spooled", "stored", "suggested", "waiting"),
+        *("result", "retried", "rows", "seconds", "size", "spooled", "stored", "suggested", "waiting"),
     }
 )
 """Keys that count something: shown when they are numbers."""

@@ -116,6 +116,10 @@ def shell(command: str) -> str:
 def data() -> Iterator[Path]:
     home = Path(mkdtemp(prefix="ingest-up-"))
     yield home / "data"
+    # Killed servers are still writing while they stop.
+    deadline = time.monotonic() + 60
+    while processes_of(home) and time.monotonic() < deadline:
+        time.sleep(0.1)
     shutil.rmtree(home)
 
 
