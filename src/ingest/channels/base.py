@@ -94,6 +94,9 @@ class Setting:
     default: str = ""
 
 
+AddressKind = Literal["phone", "email", "opaque"]
+
+
 @dataclass(frozen=True, slots=True)
 class Adapter:
     """A channel's facts and functions; see `docs/adding-a-channel.md`.
@@ -114,11 +117,16 @@ class Adapter:
     answer: Answer | Callable[[Webhook], Answer] = Answer()
     refusal: Answer = Answer(401, b'{"code":401,"message":"signature missing or wrong"}', "application/json")
     account_setting: str | None = None
-    address_kind: Literal["phone", "email", "opaque"] = "opaque"
+    address_kind: AddressKind | Callable[[Mapping[str, str]], AddressKind] = "opaque"
     startable: bool = False
     source: str = ""
     max_body: int = MIB
     content_types: tuple[str, ...] = ()
+
+
+def address_kind_of(adapter: Adapter, settings: Mapping[str, str]) -> AddressKind:
+    """Return what a sender's address is on a channel of this adapter with these settings."""
+    return adapter.address_kind(settings) if callable(adapter.address_kind) else adapter.address_kind
 
 
 def require_equal(given: str, *accepted: str) -> None:
@@ -245,6 +253,7 @@ __all__ = [
     "BadSignature",
     "Setting",
     "Webhook",
+    "address_kind_of",
     "clamp",
     "decode_json",
     "moment",

@@ -127,5 +127,6 @@ ADAPTER = Adapter(
     check=check,
     answer=answer,
     account_setting="channel_id",
+    address_kind=lambda settings: "phone" if settings.get("contact_ids") == "phone" else "opaque",
     source="custom_channel",
 )

@@ -28,6 +28,11 @@ class Endpoint:
 FIND_CHANNEL = text("""
     select workspace_id, id, coalesce(app_id, 0), code, account, settings, secrets from channel where id = :id
 """)
+FIND_BRIDGES = text("""
+    select workspace_id, id, coalesce(app_id, 0), code, account, settings, secrets from channel
+    where code = 'custom' and (account = :name or (account = '' and cast(id as text) = :name))
+    order by id
+""")
 FIND_APP = text("select workspace_id, 0, id, code, '', settings, secrets from app where id = :id")
 LIST_ENDPOINTS = text("""
     select workspace_id, id, coalesce(app_id, 0), code, account, settings, secrets from channel where id = any(:channel_ids)
@@ -53,6 +58,14 @@ def find_app_endpoint(tx: Connection, sealer: Sealer, app_id: int) -> Endpoint |
     """Return where calls to an app's URL belong, or None."""
     row = tx.execute(FIND_APP, {"id": app_id}).one_or_none()
     return None if row is None else _endpoint(row, sealer)
+
+
+def list_bridge_endpoints(tx: Connection, sealer: Sealer, name: str) -> list[Endpoint]:
+    """Return the custom channels that bridges call by this `channelId`: those named so, or whose id it is.
+
+    Several workspaces may use one name; the token of a request tells which of them is meant.
+    """
+    return [_endpoint(row, sealer) for row in tx.execute(FIND_BRIDGES, {"name": name})]
 
 
 def list_endpoints(

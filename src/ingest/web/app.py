@@ -6,7 +6,7 @@ import structlog
 
 from ingest.pipeline.receive import Intake
 from ingest.runtime import Runtime
-from ingest.store.channels import Endpoint, find_app_endpoint, find_channel_endpoint
+from ingest.store.channels import Endpoint, find_app_endpoint, find_channel_endpoint, list_bridge_endpoints
 from ingest.web.api.app import build_api
 from ingest.web.asgi import Receive, Scope, Send
 from ingest.web.endpoints import Endpoints
@@ -27,7 +27,7 @@ class WebApp:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._intake = Intake(runtime.conninfo, runtime.spool(), runtime.publisher, on_group=observe_group)
-        self._webhooks = Webhooks(self._intake, Endpoints(self._find_endpoint), runtime.settings.public_url)
+        self._webhooks = Webhooks(self._intake, Endpoints(self._find_endpoints), runtime.settings.public_url)
         self._operations: ASGIApp = build_operations(runtime, self._intake)
         self._api: ASGIApp = build_api(runtime)
 
@@ -55,7 +55,10 @@ class WebApp:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    def _find_endpoint(self, kind: str, number: int) -> Endpoint | None:
+    def _find_endpoints(self, kind: str, name: str) -> list[Endpoint]:
         with self._runtime.begin() as tx:
+            if kind == "custom":
+                return list_bridge_endpoints(tx, self._runtime.sealer, name)
             finder = find_app_endpoint if kind == "app" else find_channel_endpoint
-            return finder(tx, self._runtime.sealer, number)
+            found = finder(tx, self._runtime.sealer, int(name))
+            return [] if found is None else [found]

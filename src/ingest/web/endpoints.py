@@ -7,7 +7,7 @@ database is away. What is unknown is asked for again after a second.
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -25,50 +25,55 @@ UNKNOWN_SECONDS = 1.0
 MAX_ENTRIES = 50_000
 
 Known = tuple[Endpoint, Adapter]
-Find = Callable[[str, int], Endpoint | None]
+Key = tuple[str, str]
+"""A kind, "channel", "app" or "custom", and the id or name that a request calls it by."""
+Find = Callable[[str, str], Sequence[Endpoint]]
 
 
 class Endpoints:
-    """Channels and apps by kind ("channel" or "app") and id. Lives in one event loop; `find` runs in a thread."""
+    """Channels and apps by what requests call them. Lives in one event loop; `find` runs in a thread."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
-        self._entries: OrderedDict[tuple[str, int], tuple[float, Known | None]] = OrderedDict()
-        self._fetching: dict[tuple[str, int], asyncio.Task[Known | None]] = {}
+        self._entries: OrderedDict[Key, tuple[float, tuple[Known, ...]]] = OrderedDict()
+        self._fetching: dict[Key, asyncio.Task[tuple[Known, ...]]] = {}
 
-    async def get(self, kind: str, number: int) -> Known | None:
-        """Return the endpoint and its adapter, or None. Raises Unavailable when nobody can tell."""
-        key = (kind, number)
+    async def get(self, kind: str, name: str) -> tuple[Known, ...]:
+        """Return the endpoints of that name with their adapters: one or none for an id, several where tenants share a name.
+
+        Raises Unavailable when nobody can tell.
+        """
+        key = (kind, name)
         entry = self._entries.get(key)
         if entry is not None:
             fresh_until, known = entry
             if time.monotonic() < fresh_until:
                 return known
-            if known is not None:
+            if known:
                 self._fetch(key)
                 return known
         return await asyncio.shield(self._fetch(key))
 
-    def _fetch(self, key: tuple[str, int]) -> asyncio.Task[Known | None]:
+    def _fetch(self, key: Key) -> asyncio.Task[tuple[Known, ...]]:
         task = self._fetching.get(key)
         if task is None:
             task = self._fetching[key] = asyncio.create_task(self._load(key))
             task.add_done_callback(lambda done: self._forget(key, done))
         return task
 
-    def _forget(self, key: tuple[str, int], done: asyncio.Task[Known | None]) -> None:
+    def _forget(self, key: Key, done: asyncio.Task[tuple[Known, ...]]) -> None:
         self._fetching.pop(key, None)
         if not done.cancelled():
             done.exception()
 
-    async def _load(self, key: tuple[str, int]) -> Known | None:
+    async def _load(self, key: Key) -> tuple[Known, ...]:
         try:
-            endpoint = await asyncio.to_thread(self._find, *key)
-            known = None if endpoint is None else (endpoint, get_adapter(endpoint.code))
+            found = await asyncio.to_thread(self._find, *key)
+            known = tuple((endpoint, get_adapter(endpoint.code)) for endpoint in found)
         except (SQLAlchemyError, OSError) as away:
             raise Unavailable("channels cannot be looked up") from away
         except BadSetting as unusable:
-            log.warning("channel.refused", kind=key[0], channel_id=key[1], reason=str(unusable))
+            log.warning("channel.refused", kind=key[0], reason=str(unusable))
             raise Unavailable("channel is unusable") from unusable
         self._entries[key] = (time.monotonic() + (FRESH_SECONDS if known else UNKNOWN_SECONDS), known)
         self._entries.move_to_end(key)

@@ -1,7 +1,8 @@
 """The webhook path, as plain ASGI: find the channel, prove the request, make it durable, answer.
 
 `/webhooks/{channel id}` is a channel's URL, `/webhooks/app/{app id}` that of an application whose payloads name the
-account. Nothing is parsed here but our own formats.
+account. `/custom/channel/webhook` and `/custom/webhook` are what existing bridges call: they name their channel in the body.
+Nothing is parsed here but our own formats.
 """
 
 import os
@@ -10,7 +11,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ingest.channels.base import Adapter, Answer, Webhook
+from ingest.channels.base import Adapter, Answer, Webhook, decode_json
 from ingest.errors import BadPayload, BadSetting, BadShape, BadSignature
 from ingest.pipeline.receive import KEPT_HEADERS, Intake, Unavailable, prove
 from ingest.store.channels import Endpoint
@@ -23,7 +24,11 @@ log = structlog.get_logger()
 
 PATH = re.compile(r"^/webhooks/(?:(app)/)?(\d{1,18})(?:/.*)?$")
 
+BRIDGE_PATHS = {"/custom/channel/webhook", "/custom/webhook"}
+BRIDGE_BODY_BYTES = 1024 * 1024
+
 UNKNOWN = json_answer(404, "unknown_channel", "no such channel")
+NO_CHANNEL_ID = json_answer(400, "bad_shape", "channelId: must be there, as text")
 TOO_LARGE = json_answer(413, "too_large", "the body is larger than this channel takes")
 TOO_SLOW = json_answer(408, "too_slow", "the body took longer than ten seconds")
 NOT_ALLOWED = json_answer(405, "method_not_allowed", "this channel is called with POST")
@@ -54,14 +59,16 @@ class Webhooks:
         await send_answer(send, answer)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        found = PATH.match(scope["path"])
-        known = await self._endpoints.get("app" if found[1] else "channel", int(found[2])) if found else None
-        if known is None:
-            count_edge("unknown")
-            return UNKNOWN
-        endpoint, adapter = known
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
+            if scope["path"].rstrip("/") in BRIDGE_PATHS:
+                return await self._answer_bridge(scope, receive, headers)
+            found = PATH.match(scope["path"])
+            known = await self._endpoints.get("app" if found[1] else "channel", found[2]) if found else ()
+            if not known:
+                count_edge("unknown")
+                return UNKNOWN
+            endpoint, adapter = known[0]
             body = await read_body(receive, headers, adapter.max_body)
         except BodyTooLarge:
             count_edge("too_large")
@@ -69,16 +76,33 @@ class Webhooks:
         except TimeoutError:
             count_edge("too_slow")
             return TOO_SLOW
-        hook = Webhook(
-            scope["method"],
-            self._called_url(scope),
-            headers,
-            body,
-            endpoint.settings,
-            endpoint.secrets,
-            datetime.now(UTC),
-        )
-        return await self._take(endpoint, adapter, hook)
+        return await self._take(endpoint, adapter, self._hook(scope, headers, body, endpoint))
+
+    async def _answer_bridge(self, scope: Scope, receive: Receive, headers: dict[str, str]) -> Answer:
+        """Answer a bridge: the channel is the one of that name whose token the request carries."""
+        body = await read_body(receive, headers, BRIDGE_BODY_BYTES)
+        try:
+            name = decode_json(body)["channelId"]
+        except (BadPayload, KeyError, TypeError):
+            count_edge("malformed")
+            return NO_CHANNEL_ID
+        known = await self._endpoints.get("custom", str(name)) if isinstance(name, str | int) else ()
+        answer = UNKNOWN
+        for endpoint, adapter in known:
+            hook = self._hook(scope, headers, body, endpoint)
+            try:
+                adapter.verify(hook)
+            except (BadSignature, BadSetting):
+                answer = adapter.refusal
+                continue
+            return await self._take(endpoint, adapter, hook)
+        count_edge("unproved" if known else "unknown")
+        return answer
+
+    def _hook(self, scope: Scope, headers: dict[str, str], body: bytes, endpoint: Endpoint) -> Webhook:
+        url = self._called_url(scope)
+        received_at = datetime.now(UTC)
+        return Webhook(scope["method"], url, headers, body, endpoint.settings, endpoint.secrets, received_at)
 
     def _called_url(self, scope: Scope) -> str:
         # From configuration, never from Host or X-Forwarded-*: those are the caller's words.

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from ingest.channels.base import Webhook
+from ingest.channels.base import Webhook, address_kind_of
 from ingest.channels.registry import get_adapter
 from ingest.domain.contact_keys import is_junk
 from ingest.domain.events import InboundEvent
@@ -52,7 +52,7 @@ def read_batch(tx: Transaction, resolver: Resolver, bodies: Sequence[bytes]) -> 
         if channel_id is None:
             _set_aside(batch, request, "unknown_account")
         else:
-            may_claim = get_adapter(endpoint.code).address_kind != "opaque"
+            may_claim = address_kind_of(get_adapter(endpoint.code), endpoint.settings) != "opaque"
             _add_item(batch, request, event, (channel_id, sequence, may_claim))
     return batch
 
