@@ -59,9 +59,9 @@ def make_worker(process: WorkerProcess) -> Celery:
         **{
             f"chore.{name}": {
                 "task": "ingest.chore",
-                "schedule": chore.every_seconds,
+                "schedule": chore.schedule,
                 "args": [name],
-                "options": {"queue": UPKEEP, "expires": chore.every_seconds},
+                "options": {"queue": UPKEEP, "expires": chores.EXPIRES_SECONDS},
             }
             for name, chore in chores.CHORES.items()
         },

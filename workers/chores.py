@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import structlog
 from celery import Celery
+from celery.schedules import crontab
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.pipeline import upkeep
@@ -15,12 +16,15 @@ from ingest.store.upkeep import try_chore_lock
 
 log = structlog.get_logger()
 
+# A tick that nobody took for so long is made up by the next.
+EXPIRES_SECONDS = 300
+
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Work that is done every so often, by one worker at a time."""
+    """Work that is done every so often, by one worker at a time. `schedule` is in seconds or a time of day (UTC)."""
 
-    every_seconds: float
+    schedule: float | crontab
     run: Callable[[UnitOfWork], object]
 
 
@@ -28,6 +32,7 @@ CHORES: dict[str, Chore] = {
     "compact_tallies": Chore(30, upkeep.compact_tallies),
     "expire_effects": Chore(60, upkeep.expire_effects),
     "trim_history": Chore(600, upkeep.trim_history),
+    "sweep_duplicates": Chore(crontab(hour=3, minute=20), upkeep.sweep_duplicates),
 }
 
 

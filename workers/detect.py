@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import structlog
-from ingest.pipeline.detect import detect_duplicates
 
-from ingest.jobs.types import DetectDuplicates
+from ingest.jobs.types import DetectDuplicates, SweepDuplicates
+from ingest.pipeline.detect import detect_duplicates, sweep_duplicates
 from ingest.store.unit_of_work import UnitOfWork
 from workers.handling import handles
 
@@ -15,8 +15,14 @@ log = structlog.get_logger()
 @handles(DetectDuplicates)
 def detect(uow: UnitOfWork, jobs: Sequence[DetectDuplicates]) -> None:
     """Open, shrink and close the merge suggestions of the jobs' contacts. Safe to run twice."""
-    log.info(
-        "duplicates.detected",
-        contacts=sum(len(job.contact_ids) for job in jobs),
-        found=str(detect_duplicates(uow, jobs)),
-    )
+    done = detect_duplicates(uow, jobs)
+    log.info("duplicates.detected", **{name: count for name, count in done.counts.items() if count})
+
+
+@handles(SweepDuplicates)
+def sweep(uow: UnitOfWork, jobs: Sequence[SweepDuplicates]) -> None:
+    """Review a batch of each workspace's contacts and leave the rest to a further job. Safe to run twice."""
+    for job in jobs:
+        after_contact_id = sweep_duplicates(uow, job.workspace_id, job.after_contact_id)
+        if after_contact_id is not None:
+            uow.add_job(SweepDuplicates(job.workspace_id, after_contact_id))

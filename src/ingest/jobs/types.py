@@ -57,6 +57,16 @@ class DetectDuplicates(JobType):
 
 
 @dataclass(frozen=True, slots=True)
+class SweepDuplicates(JobType):
+    """Every contact of the workspace from this id on is reviewed, a batch a job: it repairs what a lost job left behind."""
+
+    queue: ClassVar[str] = queues.DETECT
+    name: ClassVar[str] = "sweep_duplicates"
+
+    after_contact_id: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ReactToMessages(JobType):
     """Contacts that wrote: runs waiting for an answer are advanced, in the messages' order."""
 

@@ -1,6 +1,7 @@
 """Step `upkeep`: ring for what is due, add up tallies, let history go. Every part is safe to repeat at any time."""
 
-from ingest.store import jobs, tallies
+from ingest.jobs.types import SweepDuplicates
+from ingest.store import jobs, tallies, workspaces
 from ingest.store import upkeep as rows
 from ingest.store.unit_of_work import Transaction, UnitOfWork
 
@@ -23,3 +24,10 @@ def expire_effects(uow: UnitOfWork) -> int:
 def trim_history(uow: UnitOfWork) -> dict[str, int]:
     """Drop the notes on dropped messages after 30 days, and fingerprints of deleted ones after theirs."""
     return rows.trim_history(uow.tx)
+
+
+def sweep_duplicates(uow: UnitOfWork) -> int:
+    """Have every workspace's contacts reviewed for duplicates once more, in batches; return how many workspaces there are."""
+    ids = workspaces.list_workspace_ids(uow.tx)
+    uow.add_jobs([SweepDuplicates(workspace_id) for workspace_id in ids], key="sweep")
+    return len(ids)

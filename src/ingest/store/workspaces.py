@@ -30,3 +30,8 @@ def get_workspaces(tx: Connection, ids: Collection[int]) -> dict[int, Workspace]
 def add_workspace(tx: Connection, name: str) -> int:
     """Make a workspace and return its id."""
     return int(tx.execute(ADD, {"name": name}).scalar_one())
+
+
+def list_workspace_ids(tx: Connection) -> list[int]:
+    """Return the ids of all workspaces, in order."""
+    return list(tx.scalars(text("select id from workspace order by id")))

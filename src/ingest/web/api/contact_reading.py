@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Path
 
+from ingest.channels.base import address_kind_of
 from ingest.channels.registry import UnknownChannelCode, get_adapter
 from ingest.domain.channel_kinds import channel_kind
 from ingest.domain.refusals import NotFound
@@ -81,7 +82,7 @@ def _kind(found: ContactChannelView, contact: ContactView) -> str:
     except (UnknownChannelCode, ImportError):
         return channel_kind(found.identity_id is not None, False, "opaque", contact.phone, contact.email)
     return channel_kind(
-        found.identity_id is not None, adapter.startable, adapter.address_kind, contact.phone, contact.email
+        found.identity_id is not None, adapter.startable, address_kind_of(adapter, {}), contact.phone, contact.email
     )
 
 
