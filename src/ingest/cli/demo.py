@@ -98,8 +98,7 @@ def describe_demo(runtime: Runtime, demo: Demo) -> str:
     contact = make_draft(CURL_SENDER, "", "", datetime.now(UTC)).phone
     authorization = shlex.quote(f"Authorization: Bearer {demo.token}")
     return f"""
-  Console      {url}/          log in with the token
-  API          {url}/api/v2/   description at {url}/docs
+  API          {url}/api/v2/   described in {url}/api/v2/openapi.json
   Metrics      {url}/metrics
   Workspace    {demo.workspace_id}
   Token        {demo.token}

@@ -1,5 +1,6 @@
 """`ingest worker`, `ingest beat` and `ingest lmtp`: what the Procfile starts, beside the web process."""
 
+import os
 from importlib import import_module
 
 import click
@@ -29,10 +30,14 @@ def beat() -> None:
 @click.command(cls=ExampleCommand, example="INGEST_LMTP_PORT=8024 ingest lmtp")
 def lmtp() -> None:
     """Take in mail from a mail server over LMTP, on INGEST_LMTP_HOST and INGEST_LMTP_PORT."""
-    import_module("ingest.web.lmtp").serve(_started("lmtp"))
+    settings = _started("lmtp")
+    import_module("ingest.web.lmtp").serve(settings)
 
 
 def _started(process: str) -> Settings:
     settings = read_settings()
     configure_logs(settings.log_level, settings.log_format, process)
+    settings.metrics_dir.mkdir(parents=True, exist_ok=True)
+    # The metrics library looks for this when it is first imported, and then counts where every process can add up.
+    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.metrics_dir.absolute()))
     return settings

@@ -32,7 +32,9 @@ PINNED: dict[str, Any] = {
     "worker_enable_soft_shutdown_on_idle": True,
     "worker_eta_task_limit": 100,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
-    "worker_max_tasks_per_child": 5000,
+    # A task is a bell, and draining a queue may take thousands of them a minute: memory decides, in KiB.
+    "worker_max_tasks_per_child": 100_000,
+    "worker_max_memory_per_child": 240_000,
     "worker_enable_remote_control": False,
     "worker_hijack_root_logger": False,
     "broker_connection_retry_on_startup": True,

@@ -13,8 +13,6 @@ from ingest.web.app import WebApp
 
 def serve(settings: Settings) -> None:
     """Serve until told to stop. A web process that dies is started again."""
-    settings.metrics_dir.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.metrics_dir))
     # The processes read the settings from the environment; what came from the command line goes there.
     os.environ["INGEST_DATA_DIR"] = str(settings.data_dir)
     os.environ["INGEST_PORT"] = str(settings.port)
