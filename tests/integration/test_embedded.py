@@ -1,6 +1,7 @@
 """The embedded servers keep what was committed, whatever ended them, and refuse what they must not touch."""
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -143,6 +144,27 @@ def test_normal_user_runs_the_servers_as_itself() -> None:
     with TemporaryDirectory() as home:
         os.chown(home, account.uid, account.gid)
         assert run_as(account, script, f"{home}/data").split() == [str(account.uid)] * 2
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
+@pytest.mark.parametrize(
+    ("mode", "missing", "told"),
+    [
+        (0o700, "-dac_read_search", "started"),
+        (0o700, "-dac_override,-dac_read_search", "run as a normal user, or with CAP_DAC_OVERRIDE"),
+        (0o755, "-dac_override,-dac_read_search", "run as a normal user, or with CAP_DAC_OVERRIDE"),
+    ],
+)
+def test_root_with_few_capabilities_starts_or_says_what_to_do(mode: int, missing: str, told: str) -> None:
+    script = (
+        "import sys; from pathlib import Path; from ingest.embedded.servers import EmbeddedServers\n"
+        "with EmbeddedServers(Path(sys.argv[1])): print('started')"
+    )
+    with TemporaryDirectory() as home:
+        os.chmod(home, mode)
+        command = ["setpriv", "--bounding-set", missing, sys.executable, "-c", script, f"{home}/data"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=50)
+    assert told in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("end", ["kill", "immediate", "fast"])

@@ -66,6 +66,10 @@ def make_private(directory: Path, account: Account | None) -> None:
         os.chown(directory, account.uid, account.gid)
     if stat.S_IMODE(found.st_mode) != 0o700:
         directory.chmod(0o700)
+    if not os.access(directory, os.R_OK | os.X_OK):
+        raise EmbeddedServerFailed(
+            f"root cannot enter {directory}, which belongs to the servers' user: run as a normal user, or with CAP_DAC_OVERRIDE"
+        )
 
 
 def write_private(path: Path, text: str, account: Account | None) -> None:
