@@ -16,4 +16,4 @@ log = structlog.get_logger()
 def purge(uow: UnitOfWork, jobs: Sequence[PurgeDeletion]) -> None:
     """Purge the next part of each deletion. Safe to run twice."""
     for job in jobs:
-        log.info("deletion.purged", deletion_job_id=job.deletion_job_id, state=purge_deletion(uow, job))
+        log.info("deletion.purged", deletion_id=job.deletion_job_id, state=purge_deletion(uow, job))

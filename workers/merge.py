@@ -16,7 +16,7 @@ log = structlog.get_logger()
 def go_on(uow: UnitOfWork, jobs: Sequence[ContinueBulkAct]) -> None:
     """Do the next batch of each bulk act. Safe to run twice."""
     for job in jobs:
-        log.info("bulk_act.continued", bulk_act_id=job.bulk_act_id, state=continue_bulk_act(uow, job))
+        log.info("bulk_act.continued", workspace_id=job.workspace_id, state=continue_bulk_act(uow, job))
 
 
 @handles(EndTimedBlock)

@@ -7,10 +7,6 @@ takes as long as it takes, in transactions of bounded size, each of which may be
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
-
-from sqlalchemy import Row
-from sqlalchemy.exc import DataError, IntegrityError, InternalError, ProgrammingError
 
 from ingest.domain.actors import API, Actor
 from ingest.domain.blocks import address_hash
@@ -28,12 +24,9 @@ from ingest.jobs.act_types import PurgeDeletion
 from ingest.jobs.types import DetectDuplicates
 from ingest.store import deletions, purges
 from ingest.store.blocks import close_suggestions
-from ingest.store.deletions import Locked, NewDeletion
+from ingest.store.deletions import Locked, NewDeletion, Record
 from ingest.store.runs import RunEnd, end_runs_of_contacts
 from ingest.store.unit_of_work import UnitOfWork
-
-# A row that cannot be removed is the contact's trouble; everything else (locks, connections) is the moment's.
-FAULTS_OF_DATA = (IntegrityError, DataError, InternalError, ProgrammingError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,12 +140,12 @@ def purge_deletion(uow: UnitOfWork, job: PurgeDeletion) -> str:
     return "running"
 
 
-def _purge_batch(uow: UnitOfWork, deletion: Row[Any], ids: Sequence[int]) -> tuple[dict[str, int], bool]:
+def _purge_batch(uow: UnitOfWork, deletion: Record, ids: Sequence[int]) -> tuple[dict[str, int], bool]:
     """Purge the contacts together; if one of them resists, each alone, so that the others are not held up."""
     try:
         with uow.tx.begin_nested():
             return _purge(uow, deletion, ids)
-    except FAULTS_OF_DATA:
+    except purges.FAULTS_OF_DATA:
         counts: dict[str, int] = {}
         is_all = True
         for contact_id in ids:
@@ -162,17 +155,17 @@ def _purge_batch(uow: UnitOfWork, deletion: Row[Any], ids: Sequence[int]) -> tup
         return counts, is_all
 
 
-def _purge_alone(uow: UnitOfWork, deletion: Row[Any], contact_id: int) -> tuple[dict[str, int], bool]:
+def _purge_alone(uow: UnitOfWork, deletion: Record, contact_id: int) -> tuple[dict[str, int], bool]:
     try:
         with uow.tx.begin_nested():
             return _purge(uow, deletion, [contact_id])
-    except FAULTS_OF_DATA as fault:
-        error = type(fault.orig or fault).__name__
+    except purges.FAULTS_OF_DATA as fault:
+        error = purges.name_of_fault(fault)
         attempts = purges.add_failure(uow.tx, deletion.workspace_id, deletion.id, contact_id, error=error, now=uow.now)
         return {}, attempts >= MAX_ATTEMPTS
 
 
-def _purge(uow: UnitOfWork, deletion: Row[Any], ids: Sequence[int]) -> tuple[dict[str, int], bool]:
+def _purge(uow: UnitOfWork, deletion: Record, ids: Sequence[int]) -> tuple[dict[str, int], bool]:
     if not ids:
         return {}, True
     workspace_id = deletion.workspace_id
@@ -204,7 +197,7 @@ def _erase_traces(uow: UnitOfWork, workspace_id: int, identifiers: Iterable[str]
         purges.drop_kept_answers(uow.tx, workspace_id, answers)
 
 
-def _finish(uow: UnitOfWork, deletion: Row[Any]) -> str:
+def _finish(uow: UnitOfWork, deletion: Record) -> str:
     failed = purges.list_given_up(uow.tx, deletion.workspace_id, deletion.id, 1)
     state = "completed_with_errors" if failed else "completed"
     purges.finish_deletion(uow.tx, deletion.workspace_id, deletion.id, state, uow.now)

@@ -1,9 +1,6 @@
 """Step `merge`, the way back: undo a merge as if it had not been, or take an absorbed contact out again later."""
 
 from collections.abc import Mapping
-from typing import Any
-
-from sqlalchemy import Row
 
 from ingest.domain.actors import API, Actor
 from ingest.domain.merges import (
@@ -21,6 +18,7 @@ from ingest.jobs.types import DetectDuplicates
 from ingest.store import merge_moves, merges, unmerge_moves
 from ingest.store.contacts import LockedContact, lock_contacts
 from ingest.store.merge_moves import Pair
+from ingest.store.merges import Record
 from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.unmerge_moves import Lost
 
@@ -83,11 +81,11 @@ def _not_directly(uow: UnitOfWork, workspace_id: int, kept_id: int, absorbed_id:
     )
 
 
-def _lock(uow: UnitOfWork, workspace_id: int, record: Row[Any]) -> dict[int, LockedContact]:
+def _lock(uow: UnitOfWork, workspace_id: int, record: Record) -> dict[int, LockedContact]:
     return lock_contacts(uow.tx, [(workspace_id, record.kept_contact_id), (workspace_id, record.absorbed_contact_id)])
 
 
-def _refuse(record: Row[Any], found: Mapping[int, LockedContact]) -> None:
+def _refuse(record: Record, found: Mapping[int, LockedContact]) -> None:
     kept = found.get(record.kept_contact_id)
     if kept is None or record.absorbed_contact_id not in found:
         raise NotFound("no such contact")
@@ -105,7 +103,7 @@ def _refuse(record: Row[Any], found: Mapping[int, LockedContact]) -> None:
         raise Conflict("unblock the contact first", word="blocked", details={"contact_id": kept.id})
 
 
-def _take_apart(uow: UnitOfWork, workspace_id: int, record: Row[Any], actor: Actor, *, is_undo: bool) -> Merged:
+def _take_apart(uow: UnitOfWork, workspace_id: int, record: Record, actor: Actor, *, is_undo: bool) -> Merged:
     pair = Pair(workspace_id, record.id, record.kept_contact_id, record.absorbed_contact_id, actor, uow.now)
     kept_before, absorbed_before = map(merges.read_snapshot, (record.kept_snapshot, record.absorbed_snapshot))
     kept = merges.take_snapshots(uow.tx, workspace_id, [pair.kept_id])[pair.kept_id]
@@ -125,7 +123,7 @@ def _take_apart(uow: UnitOfWork, workspace_id: int, record: Row[Any], actor: Act
     return Merged(pair.merge_id, pair.kept_id, pair.absorbed_id)
 
 
-def _give_fields_back(uow: UnitOfWork, pair: Pair, record: Row[Any], kept: Snapshot, before: Snapshot) -> None:
+def _give_fields_back(uow: UnitOfWork, pair: Pair, record: Record, kept: Snapshot, before: Snapshot) -> None:
     others = merges.list_other_records(uow.tx, pair.workspace_id, pair.kept_id, pair.merge_id)
     for other in others:
         revised = reach_through(other.changes, record.changes, pair.merge_id)
@@ -153,7 +151,7 @@ def _restore_conversations(uow: UnitOfWork, pair: Pair, kept: Snapshot, absorbed
     unmerge_moves.settle_kept(uow.tx, pair, kept.row["conversation_id"], kept.row["snoozed_until"])
 
 
-def _part_conversations(uow: UnitOfWork, pair: Pair, record: Row[Any], kept: Snapshot, before: Snapshot) -> None:
+def _part_conversations(uow: UnitOfWork, pair: Pair, record: Record, kept: Snapshot, before: Snapshot) -> None:
     """Let the taken-out contact go with its conversations, closed; what was said in them since stays here."""
     left = unmerge_moves.find_left_behind(uow.tx, pair)
     current_id, snoozed_until = kept.row["conversation_id"], kept.row["snoozed_until"]

@@ -10,6 +10,9 @@ from sqlalchemy import Connection, Row, text
 from ingest.domain.actors import Actor
 from ingest.domain.deletions import BATCH_CONTACTS
 
+Record = Row[Any]
+"""A row as it was read."""
+
 # What stands before the address of a detached contact's identity: the unique key is free for a new contact, and the
 # purge still knows what to look for. No address begins with a control character.
 FREED = "\x1f"
@@ -226,7 +229,7 @@ def keep_blocks(tx: Connection, workspace_id: int, kept: Collection[tuple[int, b
     tx.execute(KEEP_BLOCKS, given)
 
 
-def find_repeat(tx: Connection, workspace_id: int, idempotency_key: str | None, ids: Sequence[int]) -> Row[Any] | None:
+def find_repeat(tx: Connection, workspace_id: int, idempotency_key: str | None, ids: Sequence[int]) -> Record | None:
     """Return the job that the same request has made before, by its key or by having the very same contacts, or None."""
     if idempotency_key is not None:
         given = {"workspace_id": workspace_id, "idempotency_key": idempotency_key}
@@ -236,27 +239,27 @@ def find_repeat(tx: Connection, workspace_id: int, idempotency_key: str | None, 
     return tx.execute(FIND_JOB_OF, {"workspace_id": workspace_id, "ids": list(ids)}).first() if ids else None
 
 
-def find_deletion(tx: Connection, workspace_id: int, deletion_job_id: int) -> Row[Any] | None:
+def find_deletion(tx: Connection, workspace_id: int, deletion_job_id: int) -> Record | None:
     """Return the job with its progress, or None."""
     return tx.execute(GET_JOB, {"workspace_id": workspace_id, "id": deletion_job_id}).first()
 
 
-def list_deletions(tx: Connection, workspace_id: int, before_id: int | None = None, limit: int = 50) -> list[Row[Any]]:
+def list_deletions(tx: Connection, workspace_id: int, before_id: int | None = None, limit: int = 50) -> list[Record]:
     """Return the workspace's jobs, newest first; `before_id` continues a page."""
     return list(tx.execute(LIST_JOBS, {"workspace_id": workspace_id, "before_id": before_id, "limit": limit}))
 
 
-def list_failures(tx: Connection, workspace_id: int, deletion_job_id: int) -> list[Row[Any]]:
+def list_failures(tx: Connection, workspace_id: int, deletion_job_id: int) -> list[Record]:
     """Return the contacts that could not be purged, at most 1,000."""
     return list(tx.execute(LIST_FAILURES, {"workspace_id": workspace_id, "id": deletion_job_id}))
 
 
-def find_certificate(tx: Connection, workspace_id: int, deletion_job_id: int) -> Row[Any] | None:
+def find_certificate(tx: Connection, workspace_id: int, deletion_job_id: int) -> Record | None:
     """Return the certificate of erasure, or None while the job is not done."""
     return tx.execute(FIND_CERTIFICATE, {"workspace_id": workspace_id, "id": deletion_job_id}).first()
 
 
-def lock_deletion(tx: Connection, workspace_id: int, deletion_job_id: int) -> Row[Any] | None:
+def lock_deletion(tx: Connection, workspace_id: int, deletion_job_id: int) -> Record | None:
     """Lock the job's row and return it, or None."""
     return tx.execute(LOCK_JOB, {"workspace_id": workspace_id, "id": deletion_job_id}).first()
 

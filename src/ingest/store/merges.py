@@ -14,6 +14,9 @@ from sqlalchemy import Connection, Row, text
 from ingest.domain.actors import Actor
 from ingest.domain.merges import MergePlan, Snapshot
 
+Record = Row[Any]
+"""A row as it was read."""
+
 SNAPSHOT = text("""
     select to_jsonb(contact) - array['search_text', 'name_key'] as row,
            (select coalesce(array_agg(tag_id order by tag_id), '{}') from contact_tag
@@ -180,17 +183,17 @@ def finish_record(tx: Connection, workspace_id: int, merge_id: int, plan: MergeP
     tx.execute(FINISH_RECORD, given)
 
 
-def find_record(tx: Connection, workspace_id: int, merge_id: int) -> Row[Any] | None:
+def find_record(tx: Connection, workspace_id: int, merge_id: int) -> Record | None:
     """Return a merge record, or None."""
     return tx.execute(FIND_RECORD, {"workspace_id": workspace_id, "id": merge_id}).first()
 
 
-def find_active_record(tx: Connection, workspace_id: int, absorbed_id: int) -> Row[Any] | None:
+def find_active_record(tx: Connection, workspace_id: int, absorbed_id: int) -> Record | None:
     """Return the record of the merge that the contact is absorbed by, or None."""
     return tx.execute(FIND_ACTIVE, {"workspace_id": workspace_id, "absorbed_id": absorbed_id}).first()
 
 
-def find_last_record(tx: Connection, workspace_id: int, kept_id: int, absorbed_id: int) -> Row[Any] | None:
+def find_last_record(tx: Connection, workspace_id: int, kept_id: int, absorbed_id: int) -> Record | None:
     """Return the record of the latest merge of the second contact into the first, active or not, or None."""
     given = {"workspace_id": workspace_id, "kept_id": kept_id, "absorbed_id": absorbed_id}
     return tx.execute(FIND_LAST, given).first()
@@ -203,12 +206,12 @@ def find_outer(tx: Connection, workspace_id: int, kept_id: int, absorbed_id: int
     return outer
 
 
-def find_record_by_key(tx: Connection, workspace_id: int, idempotency_key: str) -> Row[Any] | None:
+def find_record_by_key(tx: Connection, workspace_id: int, idempotency_key: str) -> Record | None:
     """Return the record that a call with this idempotency key has made, or None."""
     return tx.execute(FIND_BY_KEY, {"workspace_id": workspace_id, "idempotency_key": idempotency_key}).first()
 
 
-def list_other_records(tx: Connection, workspace_id: int, kept_id: int, merge_id: int) -> list[Row[Any]]:
+def list_other_records(tx: Connection, workspace_id: int, kept_id: int, merge_id: int) -> list[Record]:
     """Return the other active merges into the contact, oldest first."""
     return list(tx.execute(LIST_OTHERS, {"workspace_id": workspace_id, "kept_id": kept_id, "id": merge_id}))
 
@@ -225,12 +228,12 @@ def has_news(tx: Connection, workspace_id: int, merge_id: int) -> bool:
 
 def list_history(
     tx: Connection, workspace_id: int, *, contact_id: int | None = None, before_id: int | None = None, limit: int = 50
-) -> list[Row[Any]]:
+) -> list[Record]:
     """Return merge records, newest first, of the workspace or of one contact; `before_id` continues a page."""
     given = {"workspace_id": workspace_id, "contact_id": contact_id, "before_id": before_id, "limit": limit}
     return list(tx.execute(HISTORY, given))
 
 
-def list_absorbed(tx: Connection, workspace_id: int, kept_id: int) -> list[Row[Any]]:
+def list_absorbed(tx: Connection, workspace_id: int, kept_id: int) -> list[Record]:
     """Return the contacts that can be taken out of this one, oldest merge first."""
     return list(tx.execute(ABSORBED, {"workspace_id": workspace_id, "kept_id": kept_id}))

@@ -9,10 +9,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InternalError, ProgrammingError
 
 from ingest.store.contact_registry import purged_references
-from ingest.store.deletions import FREED
+from ingest.store.deletions import FREED, Record
+
+# A row that cannot be removed is the contact's trouble; everything else (locks, connections) is the moment's.
+FAULTS_OF_DATA = (IntegrityError, DataError, InternalError, ProgrammingError)
 
 NEXT_BATCH = text("""
     select position, contact_ids from deletion_batch
@@ -141,7 +145,12 @@ TOMBSTONES = text("""
 """)
 
 
-def find_next_batch(tx: Connection, workspace_id: int, deletion_job_id: int) -> Row[Any] | None:
+def name_of_fault(fault: DBAPIError) -> str:
+    """Return what kind of fault it was, without any data."""
+    return type(fault.orig or fault).__name__
+
+
+def find_next_batch(tx: Connection, workspace_id: int, deletion_job_id: int) -> Record | None:
     """Return the first batch that is not done (position, contact_ids), or None."""
     return tx.execute(NEXT_BATCH, {"workspace_id": workspace_id, "id": deletion_job_id}).first()
 
@@ -250,7 +259,7 @@ def mark_batch_done(tx: Connection, workspace_id: int, deletion_job_id: int, pos
     tx.execute(MARK_BATCH, given)
 
 
-def add_progress(tx: Connection, job: Row[Any], counts: Mapping[str, int], now: datetime) -> None:
+def add_progress(tx: Connection, job: Record, counts: Mapping[str, int], now: datetime) -> None:
     """Add removed rows to the job's figures; the job's row is locked."""
     total = {**job.row_counts}
     for table, removed in counts.items():
