@@ -15,7 +15,7 @@ from ingest.settings import Settings, read_settings
 @click.argument("queues", nargs=-1, required=True, type=click.Choice(QUEUES), metavar="QUEUE...")
 def worker(queues: tuple[str, ...]) -> None:
     """Run a worker for one or more queues: resolve, detect, react, merge, delete, transfer, send, notify, upkeep."""
-    _started("worker")
+    started("worker")
     # By name, because the package below the workers never imports them.
     import_module("workers.serve").worker(list(queues))
 
@@ -23,18 +23,19 @@ def worker(queues: tuple[str, ...]) -> None:
 @click.command(cls=ExampleCommand, example="ingest beat")
 def beat() -> None:
     """Run the scheduler, which rings for work that is due. A second one does no harm."""
-    _started("beat")
+    started("beat")
     import_module("workers.serve").beat()
 
 
 @click.command(cls=ExampleCommand, example="INGEST_LMTP_PORT=8024 ingest lmtp")
 def lmtp() -> None:
     """Take in mail from a mail server over LMTP, on INGEST_LMTP_HOST and INGEST_LMTP_PORT."""
-    settings = _started("lmtp")
+    settings = started("lmtp")
     import_module("ingest.web.lmtp").serve(settings)
 
 
-def _started(process: str) -> Settings:
+def started(process: str) -> Settings:
+    """Return the settings, with logs and metrics set up for a process of this name."""
     settings = read_settings()
     configure_logs(settings.log_level, settings.log_format, process)
     settings.metrics_dir.mkdir(parents=True, exist_ok=True)
