@@ -28,21 +28,69 @@ from ingest.store.migrate import migrate
 from ingest.store.views.contacts import list_contacts
 from ingest.store.wall import enter_workspace
 
-FIRST = ["Aisyah", "Ben", "Chen", "Dewi", "Elif", "Farid", "Grace", "Hana", "Ivan", "Jo", "Kumar", "Lena", "Mei", "Nur", "Omar", "Priya", "Quinn", "Rosa", "Siti", "Tan", "Uma", "Wei", "Yusuf", "Zoe"]
-LAST = ["Rahman", "Lim", "Smith", "Müller", "Santos", "Khan", "Wong", "Silva", "Novak", "Ali", "Garcia", "Kim", "Nguyen", "Patel", "Rossi", "Yilmaz", "Costa", "Ivanov", "Sato", "Haddad"]
+FIRST = [
+    "Aisyah",
+    "Ben",
+    "Chen",
+    "Dewi",
+    "Elif",
+    "Farid",
+    "Grace",
+    "Hana",
+    "Ivan",
+    "Jo",
+    "Kumar",
+    "Lena",
+    "Mei",
+    "Nur",
+    "Omar",
+    "Priya",
+    "Quinn",
+    "Rosa",
+    "Siti",
+    "Tan",
+    "Uma",
+    "Wei",
+    "Yusuf",
+    "Zoe",
+]
+LAST = [
+    "Rahman",
+    "Lim",
+    "Smith",
+    "Müller",
+    "Santos",
+    "Khan",
+    "Wong",
+    "Silva",
+    "Novak",
+    "Ali",
+    "Garcia",
+    "Kim",
+    "Nguyen",
+    "Patel",
+    "Rossi",
+    "Yilmaz",
+    "Costa",
+    "Ivanov",
+    "Sato",
+    "Haddad",
+]
 
 FILL = """
     insert into contact (workspace_id, first_name, last_name, phone, phone_valid, email, country_code, language, source,
                          status, last_message_at, last_incoming_at, activity_hour, created_at, fields)
     select :w, (cast(:first as text[]))[1 + i % :firsts] || case when i % 7 = 0 then ' ' || i else '' end,
            (cast(:last as text[]))[1 + (i / 24) % :lasts], '+6012' || lpad(i::text, 8, '0'), true,
-           case when i % 3 = 0 then 'user' || i || '@' || (array['example.com', 'mail.example', 'shop.example'])[1 + i % 3] end,
+           case when i % 3 = 0
+               then 'user' || i || '@' || (array['example.com', 'mail.example', 'shop.example'])[1 + (i / 3) % 3] end,
            case when i % 100000 = 77 then 'IS' else (array['MY', 'SG', 'ID', 'BR', 'DE'])[1 + i % 5] end,
            (array['en', 'ms', 'id', 'pt', 'de'])[1 + i % 5], 'channel', 'closed',
            at, at, floor(extract(epoch from at) / 3600), timestamptz '2023-01-01' + i * interval '80 seconds',
            case when i % 10 = 0 then jsonb_build_object(cast(:field as text), (i % 5000)::text) else '{}'::jsonb end
     from generate_series(:low, :high) as i,
-         lateral (select case when i % 20 <> 0 then timestamptz '2026-01-01' - (hashint8(i) & 67108863) * interval '1 second' end as at) as t
+         lateral (select case when i % 20 <> 0
+                  then timestamptz '2026-01-01' - (hashint8(i) & 67108863) * interval '1 second' end as at) as t
 """
 
 
@@ -173,7 +221,8 @@ def make_query(tx: Connection, workspace_id: int, given: dict[str, Any], search:
     definitions = list_custom_fields(tx, workspace_id)
     channels = {row.name.lower(): row.id for row in tx.execute(text("select id, name from channel"))}
     wanted = {"$and": [given]} if given and "$or" not in given and "$and" not in given else given
-    context = Context(read_zone("UTC"), datetime.now(UTC), definitions, channels)
+    tags = {row.name: row.id for row in tx.execute(text("select id, name from tag"))}
+    context = Context(read_zone("UTC"), datetime.now(UTC), definitions, channels, tags)
     compiled = compile_search(search, compile_filter(read_filter(wanted, context)))
     return ContactQuery(compiled, sort.removeprefix("-"), sort.startswith("-"))  # type: ignore[arg-type]
 

@@ -83,8 +83,10 @@ class Context:
     zone: ZoneInfo
     now: datetime
     definitions: Sequence[FieldDefinition] = ()
-    # Lower-case name and id as text, to id.
+    # By lower-case name; channels by their id as text too.
     channels: Mapping[str, int] = field(default_factory=dict)
+    tags: Mapping[str, int] = field(default_factory=dict)
+    stages: Mapping[str, int] = field(default_factory=dict)
 
 
 SUBJECTS = ("text", "key", "status", "assignee", "tag", "lifecycle", "moment", "custom", "channel", "last_channel")
@@ -126,6 +128,18 @@ def _read_part(given: Any, context: Context, depth: int, counter: list[int]) -> 
     if not isinstance(given, Mapping):
         raise Invalid("a condition has category, field, operator and value", field=FIELD)
     return read_condition(given, context)
+
+
+def named_in(given: Any) -> set[str]:
+    """Return every text that stands as a value in a filter, well-formed or not: what may be the name of something."""
+    if isinstance(given, str):
+        return {given.strip()}
+    parts: Sequence[Any] = ()
+    if isinstance(given, Mapping):
+        parts = [value for key, value in given.items() if key in {"$and", "$or", "value"}]
+    elif isinstance(given, list):
+        parts = given
+    return set().union(*(named_in(part) for part in parts))
 
 
 def read_condition(given: Mapping[str, Any], context: Context) -> Condition:
@@ -220,14 +234,19 @@ def _ids(value: Any) -> tuple[int, ...]:
     return tuple(int(each) for each in found)
 
 
-def _tags(operator: str, value: Any, _context: Context, _name: str) -> Condition:
+def _tags(operator: str, value: Any, context: Context, _name: str) -> Condition:
     _check(operator, ANY | EXISTS | {"hasAllOf"}, "contactTag")
-    return Condition("tag", operator, values=() if operator in EXISTS else _many(value))
+    return Condition("tag", operator, values=() if operator in EXISTS else _known(value, context.tags))
 
 
-def _lifecycle(operator: str, value: Any, _context: Context, _name: str) -> Condition:
+def _lifecycle(operator: str, value: Any, context: Context, _name: str) -> Condition:
     _check(operator, EQUAL | EXISTS | ANY, "lifecycle")
-    return Condition("lifecycle", operator, values=() if operator in EXISTS else _many(value))
+    return Condition("lifecycle", operator, values=() if operator in EXISTS else _known(value, context.stages))
+
+
+def _known(value: Any, ids: Mapping[str, int]) -> tuple[int, ...]:
+    """Return the ids of what is named; what the workspace does not have is nobody's, which id 0 says."""
+    return tuple(ids.get(_fold(each), 0) for each in _many(value))
 
 
 def _channels(subject: str, operators: frozenset[str]) -> Callable[[str, Any, Context, str], Condition]:
@@ -235,9 +254,7 @@ def _channels(subject: str, operators: frozenset[str]) -> Callable[[str, Any, Co
         _check(operator, operators, subject)
         if operator in EXISTS:
             return Condition(subject, operator)
-        # A channel that the workspace does not have is nobody's.
-        ids = tuple(context.channels.get(_fold(each), 0) for each in _many(value))
-        return Condition(subject, operator, values=ids)
+        return Condition(subject, operator, values=_known(value, context.channels))
 
     return read
 

@@ -13,7 +13,8 @@ from sqlalchemy import Connection, text
 from ingest.store.filter_sql import Compiled
 
 # More candidates than this are too many to check one by one, and dense enough to be met on the way.
-MAX_CANDIDATES = 2000
+MAX_CANDIDATES = 10_000
+MAX_BRANCH = 2000
 LIVE = "contact.workspace_id = :workspace_id and contact.merged_into is null and contact.deletion_job_id is null"
 
 Sort = Literal["id", "name", "createdAt", "lastMessage"]
@@ -74,11 +75,12 @@ def list_contact_window(
         return _select(tx, where, order, offset + limit, given)[offset:]
     # Contacts without messages come last when the newest come first; the index has them at the other end.
     wanted = offset + limit
-    sides = [" and contact.activity_hour is not null", " and contact.activity_hour is null"]
+    silent = ORDERS["id", query.is_descending]
+    sides = [(" and contact.activity_hour is not null", order), (" and contact.activity_hour is null", silent)]
     found: list[int] = []
-    for side in sides if query.is_descending else reversed(sides):
+    for side, by in sides if query.is_descending else reversed(sides):
         if len(found) < wanted:
-            found += _select(tx, where + side, order, wanted - len(found), given)
+            found += _select(tx, where + side, by, wanted - len(found), given)
     return found[offset:]
 
 
@@ -94,14 +96,34 @@ def count_contacts(tx: Connection, workspace_id: int, query: ContactQuery) -> in
 
 
 def find_candidates(tx: Connection, workspace_id: int, compiled: Compiled) -> list[int] | None:
-    """Return all ids that can match by the longest text the filter names, or None where it names none or too many do."""
+    """Return all ids that can match, where an index gives a few: by the longest text that the filter names, else by the
+    branches of its choice. None where there is no such way or it leads to too many.
+    """
     needle = max(compiled.needles, key=len, default="")
-    if not needle:
-        return None
+    if needle:
+        found = _candidates_by_text(tx, workspace_id, needle)
+        if found is not None:
+            return found
+    return _candidates_by_branch(tx, workspace_id, compiled) if compiled.branches else None
+
+
+def _candidates_by_text(tx: Connection, workspace_id: int, needle: str) -> list[int] | None:
     given = {"workspace_id": workspace_id, "needle": needle, "at_most": MAX_CANDIDATES + 1}
     found = list(tx.scalars(CANDIDATES, given))
     # A null says that the text has no terms to look up.
     return None if len(found) > MAX_CANDIDATES or None in found else found
+
+
+def _candidates_by_branch(tx: Connection, workspace_id: int, compiled: Compiled) -> list[int] | None:
+    given = {"workspace_id": workspace_id, **compiled.parameters, "at_most": MAX_BRANCH + 1}
+    found: set[int] = set()
+    for branch in compiled.branches:
+        statement = f"select contact.id from contact where {LIVE} and {branch} limit :at_most"  # noqa: S608
+        ids = tx.scalars(text(statement), given).all()
+        if len(ids) > MAX_BRANCH:
+            return None
+        found.update(ids)
+    return sorted(found)
 
 
 def _where(tx: Connection, workspace_id: int, query: ContactQuery) -> tuple[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from ingest.domain.filters import Condition, Group
 ESCAPES = str.maketrans({"\\": "\\\\", "%": "\\%", "_": "\\_"})
 IDEOGRAPHS = (("\u2e80", "\ud7ff"), ("\uf900", "\ufaff"))
 MIN_TERM = 3
+MAX_BRANCHES = 10
 # The columns that the search text is made of.
 SEARCHED = frozenset({"first_name", "last_name", "email", "phone"})
 # The hour of the last message is at least that of any message: an index that bounds the rows to look at.
@@ -23,11 +24,14 @@ HOUR = "floor(extract(epoch from {0}) / 3600)::integer"
 
 @dataclass(slots=True)
 class Compiled:
-    """SQL to put into a WHERE, its parameters, and texts that every match's search text contains."""
+    """SQL to put into a WHERE and its parameters. Every match's search text contains each of the `needles`, and every
+    match is in one of the `branches`, if there are any: each alone may have an index where their union has none.
+    """
 
     sql: str = "true"
     parameters: dict[str, Any] = field(default_factory=dict)
     needles: list[str] = field(default_factory=list)
+    branches: list[str] = field(default_factory=list)
 
 
 class Compiler:
@@ -36,6 +40,7 @@ class Compiler:
     def __init__(self) -> None:
         self.parameters: dict[str, Any] = {}
         self.needles: list[str] = []
+        self.branches: list[str] = []
 
     def bind(self, value: Any) -> str:
         """Return the name under which the value is bound."""
@@ -45,17 +50,20 @@ class Compiler:
 
     def group(self, group: Group, is_required: bool) -> str:
         """Return the group's SQL. `is_required` says that every match must match it."""
-        is_required = is_required and (group.is_all or len(group.parts) == 1)
+        is_choice = is_required and not group.is_all and len(group.parts) > 1
+        is_required = is_required and not is_choice
         parts = [
             self.group(part, is_required) if isinstance(part, Group) else self.condition(part, is_required)
             for part in group.parts
         ]
+        if is_choice and not self.branches and len(parts) <= MAX_BRANCHES:
+            self.branches = parts
         if not parts:
             return "true"
         return "(" + (" and " if group.is_all else " or ").join(parts) + ")"
 
     def condition(self, condition: Condition, is_required: bool) -> str:
-        """Return the condition's SQL: never null, so that it can be negated."""
+        """Return the condition's SQL. Null means no; it is never negated from outside."""
         if is_required and condition.subject == "text" and condition.target in SEARCHED:
             self.needles += [
                 each for each in condition.values if " ".join(each.split()) == each and not negates(condition)
@@ -67,7 +75,7 @@ def compile_filter(group: Group) -> Compiled:
     """Return the filter as SQL over the table `contact`."""
     compiler = Compiler()
     sql = compiler.group(group, True)
-    return Compiled(sql, compiler.parameters, compiler.needles)
+    return Compiled(sql, compiler.parameters, compiler.needles, compiler.branches)
 
 
 def like(text: str) -> str:
@@ -95,7 +103,7 @@ def compile_search(search: str, compiled: Compiled) -> Compiled:
     else:
         parameters["search"] = like(wanted)
         sql = "contact.search_text like lower(:search)"
-    return Compiled(f"({compiled.sql}) and {sql}", parameters, [*compiled.needles, wanted])
+    return Compiled(f"({compiled.sql}) and {sql}", parameters, [*compiled.needles, wanted], compiled.branches)
 
 
 def negates(condition: Condition) -> bool:
@@ -107,17 +115,24 @@ def _negated(condition: Condition) -> str:
     return "not " if negates(condition) else ""
 
 
+def _is(condition: Condition, sql: str) -> str:
+    """Return the comparison, or its opposite, which holds where there is no value too. Only bare comparisons can use an
+    index, so a null stays a null where nothing negates it.
+    """
+    return f"not coalesce({sql}, false)" if negates(condition) else sql
+
+
 def _text(compiler: Compiler, condition: Condition) -> str:
     column = f"contact.{condition.target}"
     if condition.operator in {"exists", "doesNotExist"}:
         return f"{_negated(condition)}(coalesce({column}, '') <> '')"
     if condition.operator == "contains":
-        return f"coalesce(lower({column}) like lower({compiler.bind(like(condition.values[0]))}), false)"
+        return f"lower({column}) like lower({compiler.bind(like(condition.values[0]))})"
     if condition.target in {"country_code", "language"}:
         value = condition.values[0]
         value = value.upper() if condition.target == "country_code" else value.lower()
-        return f"{_negated(condition)}coalesce({column} = {compiler.bind(value)}, false)"
-    return f"{_negated(condition)}coalesce(lower({column}) = lower({compiler.bind(condition.values[0])}), false)"
+        return _is(condition, f"{column} = {compiler.bind(value)}")
+    return _is(condition, f"lower({column}) = lower({compiler.bind(condition.values[0])})")
 
 
 def _key(compiler: Compiler, condition: Condition) -> str:
@@ -142,46 +157,28 @@ def _status(compiler: Compiler, condition: Condition) -> str:
 def _assignee(compiler: Compiler, condition: Condition) -> str:
     if condition.operator in {"exists", "doesNotExist"}:
         return f"{_negated(condition)}(contact.assignee_id is not null)"
-    return f"{_negated(condition)}coalesce(contact.assignee_id = any({compiler.bind(list(condition.values))}), false)"
+    return _is(condition, f"contact.assignee_id = any({compiler.bind(list(condition.values))})")
 
 
-TAGGED = """select from contact_tag join tag on tag.workspace_id = contact_tag.workspace_id and tag.id = contact_tag.tag_id
-    where contact_tag.workspace_id = :workspace_id and contact_tag.contact_id = contact.id"""
-TAG_IDS = "array(select id from tag where workspace_id = :workspace_id and lower(name) = lower({0}))"
+TAGGED = """exists (select from contact_tag where contact_tag.workspace_id = :workspace_id
+    and contact_tag.contact_id = contact.id{0})"""
 
 
 def _tag(compiler: Compiler, condition: Condition) -> str:
     if condition.operator in {"exists", "doesNotExist"}:
-        return f"{_negated(condition)}exists ({TAGGED})"
-    has = [
-        f"""exists (select from contact_tag where contact_tag.workspace_id = :workspace_id
-            and contact_tag.contact_id = contact.id and contact_tag.tag_id = any({_tag_ids(compiler, name)}))"""
-        for name in condition.values
-    ]
+        return _negated(condition) + TAGGED.format("")
     if condition.operator == "hasAllOf":
-        return " and ".join(has)
-    return f"{_negated(condition)}({' or '.join(has)})" if len(has) == 1 else _any_tag(compiler, condition)
-
-
-def _tag_ids(compiler: Compiler, name: str) -> str:
-    return TAG_IDS.format(compiler.bind(name.strip()))
-
-
-def _any_tag(compiler: Compiler, condition: Condition) -> str:
-    names = compiler.bind([name.strip() for name in condition.values])
-    return f"""{_negated(condition)}exists (select from contact_tag
-        where contact_tag.workspace_id = :workspace_id and contact_tag.contact_id = contact.id and contact_tag.tag_id = any(
-            array(select id from tag where workspace_id = :workspace_id
-                  and lower(name) in (select lower(each) from unnest(cast({names} as text[])) as each))))"""
+        return " and ".join(
+            TAGGED.format(f" and contact_tag.tag_id = {compiler.bind(each)}") for each in condition.values
+        )
+    ids = compiler.bind(list(condition.values))
+    return _negated(condition) + TAGGED.format(f" and contact_tag.tag_id = any({ids})")
 
 
 def _lifecycle(compiler: Compiler, condition: Condition) -> str:
     if condition.operator in {"exists", "doesNotExist"}:
         return f"{_negated(condition)}(contact.lifecycle_id is not null)"
-    names = compiler.bind([name.strip() for name in condition.values])
-    return f"""{_negated(condition)}coalesce(contact.lifecycle_id = any(
-        array(select id from lifecycle_stage where workspace_id = :workspace_id
-              and lower(name) in (select lower(each) from unnest(cast({names} as text[])) as each))), false)"""
+    return _is(condition, f"contact.lifecycle_id = any({compiler.bind(list(condition.values))})")
 
 
 def _moment(compiler: Compiler, condition: Condition) -> str:
@@ -199,7 +196,7 @@ def _moment(compiler: Compiler, condition: Condition) -> str:
         parts.append(f"{column} {'<=' if condition.includes_high else '<'} {high}")
         if condition.target == "last_message_at":
             parts.append(f"contact.activity_hour <= {HOUR.format(high)}")
-    return f"coalesce({' and '.join(parts)}, false)"
+    return " and ".join(parts)
 
 
 def _custom(compiler: Compiler, condition: Condition) -> str:
@@ -251,7 +248,7 @@ def _last_channel(compiler: Compiler, condition: Condition) -> str:
     if condition.operator in {"exists", "doesNotExist"}:
         return f"{_negated(condition)}(contact.last_channel_id is not null)"
     ids = compiler.bind(list(condition.values))
-    return f"{_negated(condition)}coalesce(contact.last_channel_id = any({ids}), false)"
+    return _is(condition, f"contact.last_channel_id = any({ids})")
 
 
 WRITERS: Mapping[str, Callable[[Compiler, Condition], str]] = {

@@ -14,6 +14,7 @@ from ingest.web.api import (
     contact_reading,
     contact_writing,
     conversations,
+    suggestions,
     workspace,
 )
 from ingest.web.api.access import Gate
@@ -28,6 +29,7 @@ MAX_UPLOAD_BYTES = 21 * 1024 * 1024
 
 # Paths with a fixed second part come first: a contact's identifier would match them too.
 ROUTERS = (
+    suggestions.router,
     workspace.router,
     administration.router,
     contact_lists.router,

@@ -200,6 +200,7 @@ CREATE TABLE workflow_run (
     asked_on_channel_id BIGINT,
     tries SMALLINT DEFAULT 0 NOT NULL,
     jumps JSONB DEFAULT '{}'::jsonb NOT NULL,
+    depth SMALLINT DEFAULT 0 NOT NULL,
     started_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     ended_at TIMESTAMP WITH TIME ZONE,
     reason TEXT,
