@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from uuid import UUID
@@ -110,6 +110,7 @@ class Resolver:
         self._endpoints: dict[tuple[int, int], tuple[float, Endpoint]] = {}
         self._workspaces: dict[int, tuple[float, Workspace]] = {}
         self.hints: dict[Address, FoundIdentity] = {}
+        self.own_conversations: set[int] = set()
 
     def endpoints(self, tx: Transaction, wanted: set[tuple[int, int]]) -> dict[tuple[int, int], Endpoint]:
         """Return the endpoints of (channel id, 0) and (0, app id) pairs; those that are gone are absent."""
@@ -138,6 +139,12 @@ class Resolver:
         if len(self.hints) + len(found) > self.MAX_HINTS:
             self.hints.clear()
         self.hints.update(found)
+
+    def remember_own_conversations(self, numbers: Iterable[int]) -> None:
+        """Keep conversations that contacts themselves opened, or that became theirs: they stay so."""
+        if len(self.own_conversations) > self.MAX_HINTS:
+            self.own_conversations.clear()
+        self.own_conversations.update(numbers)
 
 
 def cycle_of(workspace: Workspace, at: datetime) -> date:

@@ -26,6 +26,7 @@ from ingest.store.unit_of_work import Transaction
 log = structlog.get_logger()
 
 NEEDS_SENDER = frozenset({"message", "echo", "opt_out", "opt_in", "identity_change", "started"})
+UNREADABLE = "unreadable_item"
 NEEDS_TARGET = frozenset({"edit", "delete", "reaction"})
 
 
@@ -121,7 +122,10 @@ def _add_item(batch: Batch, request: RawRequest, event: InboundEvent, place: tup
         event.sent_at or accepted_at,
         may_claim,
     )
-    if event.kind == "ignored":
+    if event.kind == "ignored" and event.reason == UNREADABLE:
+        # Its neighbours go on without it, but what it said must not be lost.
+        _set_aside(batch, request, UNREADABLE)
+    elif event.kind == "ignored":
         batch.count(item, "ignored", event.reason or "ignored")
     elif event.kind in NEEDS_SENDER and (event.sender is None or is_junk(event.sender.external_id)):
         _set_aside(batch, request, "junk_sender")
@@ -133,6 +137,10 @@ def _add_item(batch: Batch, request: RawRequest, event: InboundEvent, place: tup
 
 def _set_aside(batch: Batch, request: RawRequest, reason: str) -> None:
     batch.tally[Outcome(request.workspace_id, request.channel_id, "dead", reason.split(":", maxsplit=1)[0])] += 1
+    trace_id = UUID(bytes=request.trace_id)
+    if batch.dead and (batch.dead[-1].trace_id, batch.dead[-1].reason) == (trace_id, reason):
+        # One letter holds the whole request, however many of its items are concerned.
+        return
     batch.dead.append(
         NewDeadLetter(
             request.workspace_id,
@@ -142,6 +150,6 @@ def _set_aside(batch: Batch, request: RawRequest, reason: str) -> None:
             request.channel_id or None,
             body=encode_requests([request]),
             attempts=1,
-            trace_id=UUID(bytes=request.trace_id),
+            trace_id=trace_id,
         )
     )

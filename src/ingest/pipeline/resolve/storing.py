@@ -13,6 +13,7 @@ from ingest.pipeline.resolve.batch import Batch, Item, Resolver, cycle_of
 from ingest.store.active_contacts import count_active
 from ingest.store.contacts import (
     Activity,
+    LockedContact,
     ProfileChange,
     count_dropped,
     forget_activity,
@@ -54,7 +55,7 @@ def store_messages(uow: UnitOfWork, resolver: Resolver, batch: Batch) -> set[Mes
         batch.count(item, "stored" if key in stored else "duplicate")
     new = [(item, rows[key]) for key, item in fresh.items() if key in stored]
     _keep_contents(uow, new, stored)
-    _open(uow, batch, new, conversations)
+    _open(uow, resolver, batch, new, conversations)
     _move_on(uow, resolver, batch, new, conversations)
     _apply_facts(uow, batch, [*kept, *_other_tellers(batch)])
     batch.stored = [(item.accepted_at, uow.now) for item, _ in new]
@@ -182,6 +183,7 @@ def _keep_contents(uow: UnitOfWork, new: Sequence[tuple[Item, NewMessage]], stor
 
 def _open(
     uow: UnitOfWork,
+    resolver: Resolver,
     batch: Batch,
     new: Sequence[tuple[Item, NewMessage]],
     conversations: dict[ContactKey, tuple[int, bool]],
@@ -208,19 +210,19 @@ def _open(
     open_conversations(uow.tx, list(to_open.values()))
     unsnooze_conversations(uow.tx, sorted(snoozed))
     opened = [(each.workspace_id, each.id) for each in to_open.values() if each.source == "contact"]
-    echoed = [pair for pair in incoming if pair not in opened]
-    opened += adopt_conversations(uow.tx, sorted(echoed)) if _has_echo_conversations(batch, echoed) else []
+    resolver.remember_own_conversations(number for _, number in opened)
+    opened += _adopt(uow, resolver, sorted(incoming.difference(opened)))
     for workspace_id, number in opened:
         if number not in quiet:
             batch.opened.setdefault(workspace_id, []).append(number)
 
 
-def _has_echo_conversations(batch: Batch, pairs: Sequence[tuple[int, int]]) -> bool:
-    """Return whether a contact that never wrote is among them: only its conversation may have been opened by an echo."""
-    numbers = {number for _, number in pairs}
-    return any(
-        contact.conversation_id in numbers and contact.last_incoming_at is None for contact in batch.contacts.values()
-    )
+def _adopt(uow: UnitOfWork, resolver: Resolver, pairs: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return those of the contacts' conversations that an echo had opened, which are now the contacts' own."""
+    unknown = [pair for pair in pairs if pair[1] not in resolver.own_conversations]
+    adopted = adopt_conversations(uow.tx, unknown)
+    resolver.remember_own_conversations(number for _, number in set(unknown).difference(adopted))
+    return adopted
 
 
 def _move_on(
@@ -245,10 +247,10 @@ def _move_on(
         number, is_new = conversations[key]
         if is_new:
             activity.conversation_id = number
+        if key not in batch.born and contact.profile_hash and contact.profile_hash == item.told:
+            activity.profile_at = _latest(activity.profile_at, row.sent_at)
         if row.traffic == "incoming":
             activity.last_incoming_at = _latest(activity.last_incoming_at, row.sent_at)
-            if key not in batch.born and contact.profile_hash and contact.profile_hash == item.told:
-                activity.profile_at = _latest(activity.profile_at, row.sent_at)
             if not row.is_late and not row.is_automatic:
                 batch.wrote.setdefault(row.workspace_id, set()).add(row.contact_id)
         if is_new or (row.traffic == "incoming" and contact.status == "snoozed"):
@@ -277,7 +279,7 @@ def _apply_facts(uow: UnitOfWork, batch: Batch, items: Sequence[Item]) -> None:
         if item.told:
             key = contact.workspace_id, contact.id
             told.setdefault(key, []).append(item)
-            if item.told != contact.profile_hash:
+            if item.told != contact.profile_hash or _is_said_again(contact, item):
                 news.add(key)
     if not news:
         return
@@ -297,6 +299,12 @@ def _apply_facts(uow: UnitOfWork, batch: Batch, items: Sequence[Item]) -> None:
     for contact_id in add_keys(uow.tx, keys):
         workspace_id = batch.contacts[contact_id].workspace_id
         batch.detect.setdefault(workspace_id, set()).add(contact_id)
+
+
+def _is_said_again(contact: LockedContact, item: Item) -> bool:
+    """Return whether the newest facts are repeated by something that is no message: storing has not noted the time."""
+    is_stored = item.event.kind in {"message", "echo"}
+    return not is_stored and contact.profile_at is not None and item.sent_at > contact.profile_at
 
 
 def _profile_change(key: ContactKey, before: Profile, after: Profile, facts: Sequence[Facts]) -> ProfileChange:
