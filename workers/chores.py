@@ -71,9 +71,9 @@ def do_chore(runtime: Runtime, name: str) -> bool:
         with runtime.unit_of_work() as uow:
             if not try_chore_lock(uow.tx, name):
                 return False
-            result = CHORES[name].run(uow)
+            CHORES[name].run(uow)
     except SQLAlchemyError as failure:
         log.warning("chore.failed", chore=name, error=type(failure).__name__)
         return False
-    log.debug("chore.done", chore=name, result=str(result))
+    log.debug("chore.done", chore=name)
     return True

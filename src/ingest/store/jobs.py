@@ -63,22 +63,40 @@ ADD_JOBS = text("""
     on conflict (workspace_id, queue, key) where key is not null do nothing
 """)
 
-# A first look without locks keeps a crowd of claimers off each other's rows; the lock then decides. A solo row is taken
-# alone; other rows are taken in order of their time until their weights reach the limit.
+# Workspaces take turns: the oldest job of each comes before the second of any, so that one tenant's backlog delays nobody
+# else. The recursion walks the index from one workspace to the next. A solo row is taken alone; other rows are taken in
+# turn until their weights reach the limit.
 CLAIM = text("""
-    with due as materialized (
-        select id, weight, is_solo, due_at from job
-        where queue = :queue and due_at <= now() and (leased_until is null or leased_until < now())
-        order by due_at, id
+    with recursive tenant as (
+        (select workspace_id from job where queue = :queue order by workspace_id limit 1)
+        union all
+        select (select workspace_id from job
+                where queue = :queue and workspace_id > tenant.workspace_id order by workspace_id limit 1)
+        from tenant where tenant.workspace_id is not null
+    ), turn as materialized (
+        select waiting.id, waiting.place from tenant
+        cross join lateral (
+            select id, row_number() over (order by due_at, id) as place from (
+                select id, due_at from job
+                where queue = :queue and workspace_id = tenant.workspace_id
+                  and due_at <= now() and (leased_until is null or leased_until < now())
+                order by due_at, id
+                limit :rows
+            ) as oldest
+        ) as waiting
+    ), due as materialized (
+        select job.id, weight, is_solo, due_at, place from turn join job using (id)
+        where due_at <= now() and (leased_until is null or leased_until < now())
+        order by place, due_at, job.id
         limit :rows
-        for update skip locked
+        for update of job skip locked
     ), ranked as (
         select id, is_solo,
                row_number() over ordered as position,
                sum(weight) over ordered - weight as weight_before,
                first_value(is_solo) over ordered as solo_first
         from due
-        window ordered as (order by due_at, id)
+        window ordered as (order by place, due_at, id)
     )
     update job
     set lease_id = :lease_id,

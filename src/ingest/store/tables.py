@@ -582,7 +582,7 @@ job = Table(
     Column("trace_id", UUID(as_uuid=True)),
     Column("created_at", Moment, nullable=False, server_default=NOW),
     Index("uq_job_key", "workspace_id", "queue", "key", unique=True, postgresql_where=text("key is not null")),
-    Index("ix_job_due", "queue", "due_at"),
+    Index("ix_job_due", "queue", "workspace_id", "due_at"),
     postgresql_with={"fillfactor": "70"},
 )
 

@@ -37,5 +37,5 @@ def serve(settings: Settings) -> None:
 def make_app() -> WebApp:
     """Return the application of one web process."""
     settings = read_settings()
-    configure_logs(settings.log_level, settings.log_format)
+    configure_logs(settings.log_level, settings.log_format, "web")
     return WebApp(Runtime.from_settings(settings, "web"))

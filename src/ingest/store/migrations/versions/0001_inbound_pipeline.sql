@@ -107,7 +107,7 @@ CREATE TABLE job (
 )
  WITH (fillfactor = 70);
 
-CREATE INDEX ix_job_due ON job (queue, due_at);
+CREATE INDEX ix_job_due ON job (queue, workspace_id, due_at);
 CREATE UNIQUE INDEX uq_job_key ON job (workspace_id, queue, key) WHERE key is not null;
 
 CREATE TABLE message_fingerprint (
