@@ -15,8 +15,13 @@ log = structlog.get_logger()
 @handles(DetectDuplicates)
 def detect(uow: UnitOfWork, jobs: Sequence[DetectDuplicates]) -> None:
     """Open, shrink and close the merge suggestions of the jobs' contacts. Safe to run twice."""
-    done = detect_duplicates(uow, jobs)
-    log.info("duplicates.detected", **{name: count for name, count in done.counts.items() if count})
+    counts = detect_duplicates(uow, jobs).counts
+    log.info(
+        "duplicates.detected",
+        contact_count=counts["contact_count"],
+        opened_count=counts["opened_count"],
+        closed_count=counts["closed_count"],
+    )
 
 
 @handles(SweepDuplicates)
