@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from ingest.domain.contact_keys import match_key, normalise_phone, phone_key
 from ingest.domain.profiles import Key
 
 
@@ -19,6 +20,12 @@ class KeyHolder(Protocol):
     def match_key(self) -> str: ...
     @property
     def has_channel(self) -> bool: ...
+
+
+def is_same_number(address: str, key: Key) -> bool:
+    """Return whether an address on a channel is the key's number, in this or another national variant."""
+    phone = normalise_phone(address, international=True)
+    return phone is not None and match_key(phone_key(phone.e164)) == key.match_key
 
 
 def choose_claim(workspace_id: int, keys: Iterable[Key], holders: Sequence[KeyHolder]) -> int | None:

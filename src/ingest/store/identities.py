@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -15,8 +15,7 @@ Address = tuple[int, str]
 """A channel's id and an address on it."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundIdentity:
+class FoundIdentity(NamedTuple):
     """Where an address leads: the identity (not the alias) and the contact that owns it now."""
 
     identity_id: int
@@ -129,6 +128,12 @@ FIND_CLAIMABLE = text("""
     limit 1000
     for no key update of contact
 """)
+OF_CONTACTS = text("""
+    select identity.channel_id, identity.address, coalesce(identity.alias_of, identity.id), identity.workspace_id,
+           identity.contact_id
+    from unnest(cast(:workspace_ids as bigint[]), cast(:contact_ids as bigint[])) as wanted (workspace_id, contact_id)
+    join identity using (workspace_id, contact_id)
+""")
 WITH_CHANNEL = text("""
     select distinct contact_id from identity
     where workspace_id = any(:workspace_ids) and contact_id = any(:contact_ids)
@@ -152,6 +157,18 @@ def find_identities(tx: Connection, addresses: Iterable[Address]) -> dict[Addres
     return {
         (channel_id, address): FoundIdentity(identity_id, workspace_id, contact_id)
         for channel_id, address, identity_id, workspace_id, contact_id in rows
+    }
+
+
+def list_identities(tx: Connection, contacts: Iterable[tuple[int, int]]) -> dict[Address, FoundIdentity]:
+    """Return all addresses of the (workspace, contact) pairs."""
+    wanted = list(contacts)
+    rows = tx.execute(
+        OF_CONTACTS, {"workspace_ids": [each[0] for each in wanted], "contact_ids": [each[1] for each in wanted]}
+    )
+    return {
+        (channel_id, address): FoundIdentity(identity_id, workspace_id, contact_id)
+        for channel_id, address, identity_id, workspace_id, contact_id in rows.all()
     }
 
 

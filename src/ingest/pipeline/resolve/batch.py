@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from uuid import UUID
 
 from ingest.domain.billing import cycle_start
 from ingest.domain.events import InboundEvent, Sender
@@ -34,7 +33,7 @@ class Item:
     channel_id: int
     accepted_at: datetime
     sequence: int
-    trace_id: UUID
+    trace_id: str
     sent_at: datetime
     may_claim: bool = False
     identity: FoundIdentity | None = None

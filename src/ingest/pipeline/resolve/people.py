@@ -8,14 +8,16 @@ and the lock: the look-up under the lock is the one that counts.
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
-from ingest.domain.claims import choose_claim
-from ingest.domain.profiles import Facts, first_provenance, read_facts
+from ingest.domain.claims import choose_claim, is_same_number
+from ingest.domain.contact_keys import PHONE_SCHEME
+from ingest.domain.profiles import Facts, Key, first_provenance, read_facts
 from ingest.errors import Transient
 from ingest.pipeline.resolve.batch import Batch, Item, Resolver, addresses_of, cycle_of
 from ingest.store.contacts import Activity, lock_contacts
 from ingest.store.conversations import reserve_conversation_ids
 from ingest.store.identities import (
     Address,
+    Claimable,
     FoundIdentity,
     NewIdentity,
     add_aliases,
@@ -23,10 +25,14 @@ from ingest.store.identities import (
     find_identities,
     link_identities,
     list_claimable,
+    list_identities,
 )
 from ingest.store.unit_of_work import Transaction
 
 MAX_ROUNDS = 5
+
+Claimants = dict[Address, tuple[int, tuple[Key, ...]]]
+"""Of a new sender's address: the workspace and the keys that the address itself stands for."""
 
 
 def find_people(tx: Transaction, resolver: Resolver, batch: Batch) -> None:
@@ -110,7 +116,11 @@ def _make_people(
     tx: Transaction, resolver: Resolver, batch: Batch, missing: Sequence[_Person]
 ) -> dict[Address, FoundIdentity]:
     facts = {person.address: person.newest_facts() for person in missing}
-    claims = _find_claims(tx, missing, {address: each for address, (each, _) in facts.items()})
+    claimants = _claimants(missing, {address: each for address, (each, _) in facts.items()})
+    holders = list_claimable(tx, sorted({(ws, key.match_key) for ws, keys in claimants.values() for key in keys}))
+    joined = _join_variants(tx, missing, claimants, holders)
+    missing = [person for person in missing if person.address not in joined]
+    claims = _choose_claims(missing, claimants, holders)
     activities = _first_activities(tx, resolver, [person for person in missing if person.address not in claims])
     new = [
         _new_identity(person, *facts[person.address], claims.get(person.address), activities.get(person.address))
@@ -125,7 +135,7 @@ def _make_people(
             batch.born[found.workspace_id, found.contact_id] = each.activity
         if each.facts.keys:
             batch.detect.setdefault(found.workspace_id, set()).add(found.contact_id)
-    return made
+    return made | joined
 
 
 def _first_activities(tx: Transaction, resolver: Resolver, people: Sequence[_Person]) -> dict[Address, Activity]:
@@ -165,23 +175,53 @@ def _new_identity(
     )
 
 
-def _find_claims(tx: Transaction, missing: Sequence[_Person], facts: dict[Address, Facts]) -> dict[Address, int]:
-    """Return the contacts that new senders claim: known by that very number or mail address, and by no channel yet."""
-    claimants = {
-        person.address: facts[person.address].keys
+def _claimants(missing: Sequence[_Person], facts: dict[Address, Facts]) -> Claimants:
+    """Return the workspace and keys of those new senders whose address itself is a number or a mail address."""
+    return {
+        person.address: (person.items[0].workspace_id, facts[person.address].keys)
         for person in missing
         if facts[person.address].keys and person.items[0].sender.verified and person.items[0].may_claim
     }
-    wanted = {
-        (person.items[0].workspace_id, key.match_key) for person in missing for key in claimants.get(person.address, ())
-    }
-    candidates = list_claimable(tx, sorted(wanted))
+
+
+def _choose_claims(
+    missing: Sequence[_Person], claimants: Claimants, holders: Sequence[Claimable]
+) -> dict[Address, int]:
+    """Return the contacts that new senders claim: known by that very number or mail address, and by no channel yet."""
     claims: dict[Address, int] = {}
-    for person in missing if candidates else ():
-        claimed = choose_claim(person.items[0].workspace_id, claimants.get(person.address, ()), candidates)
+    for person in missing if holders else ():
+        claimed = choose_claim(*claimants.get(person.address, (0, ())), holders)
         if claimed is not None and claimed not in claims.values():
             claims[person.address] = claimed
     return claims
+
+
+def _join_variants(
+    tx: Transaction, missing: Sequence[_Person], claimants: Claimants, holders: Sequence[Claimable]
+) -> dict[Address, FoundIdentity]:
+    """Attach new addresses that are another spelling of a number already known on the same channel; return where to.
+
+    The contacts are locked. A number that some other contact holds exactly is left to that contact.
+    """
+    with_channel = {(each.workspace_id, each.contact_id) for each in holders if each.has_channel}
+    if not with_channel:
+        return {}
+    known = list_identities(tx, with_channel)
+    exact = {(each.workspace_id, each.key) for each in holders}
+    joined: dict[Address, FoundIdentity] = {}
+    for person in missing:
+        workspace_id, keys = claimants.get(person.address, (0, ()))
+        numbers = [key for key in keys if key.key.startswith(PHONE_SCHEME) and (workspace_id, key.key) not in exact]
+        found = {
+            identity
+            for (channel_id, address), identity in known.items()
+            if channel_id == person.address[0] and any(is_same_number(address, key) for key in numbers)
+        }
+        if len(found) == 1:
+            joined[person.address] = found.pop()
+    started = {person.address: person.items[0].sent_at for person in missing}
+    attached = add_aliases(tx, [(address, owner, started[address]) for address, owner in joined.items()])
+    return {address: owner for address, owner in joined.items() if address in attached}
 
 
 def _lock(tx: Transaction, batch: Batch, found: Iterable[FoundIdentity]) -> None:
@@ -194,13 +234,10 @@ def _is_settled(
     batch: Batch, owned: dict[Address, FoundIdentity], wanted: Collection[Address], known: dict[Address, FoundIdentity]
 ) -> bool:
     """Return whether everybody found before the lock is still there under it, on a live, locked contact."""
-    return all(
-        address in owned
-        and owned[address].contact_id in batch.contacts
-        and batch.contacts[owned[address].contact_id].is_live
-        for address in wanted
-        if address in known
-    )
+    if any(address in known and address not in owned for address in wanted):
+        return False
+    # Somebody may have made, meanwhile, the person of an item that makes none itself: its contact is not locked yet.
+    return all(each.contact_id in batch.contacts and batch.contacts[each.contact_id].is_live for each in owned.values())
 
 
 def _attach_aliases(tx: Transaction, batch: Batch, makers: Sequence[Item], owned: dict[Address, FoundIdentity]) -> None:

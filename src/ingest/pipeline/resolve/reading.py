@@ -118,7 +118,7 @@ def _add_item(batch: Batch, request: RawRequest, event: InboundEvent, place: tup
         channel_id,
         accepted_at,
         sequence,
-        UUID(bytes=request.trace_id),
+        request.trace_id.hex(),
         event.sent_at or accepted_at,
         may_claim,
     )
