@@ -33,10 +33,24 @@ _TEXT: dict[type, Callable[[Any], str]] = {
 
 def array_text(values: list[Any]) -> str | None:
     """Return the array's text form, or None where an element is of a kind that is not ours to write."""
+    if values and type(values[0]) is str:
+        quick = _plain_texts(values)
+        if quick is not None:
+            return quick
     try:
         return "{" + ",".join([_TEXT[type(value)](value) for value in values]) + "}"
     except KeyError:
         return None
+
+
+def _plain_texts(values: list[Any]) -> str | None:
+    """Return the array of texts in one join, or None where one of them is no text or needs escaping."""
+    try:
+        joined = '","'.join(values)
+    except TypeError:
+        return None
+    is_plain = "\\" not in joined and joined.count('"') == 2 * (len(values) - 1)
+    return '{"' + joined + '"}' if is_plain else None
 
 
 class PlainListDumper(BaseListDumper):

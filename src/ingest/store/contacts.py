@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -11,8 +11,7 @@ from sqlalchemy import Connection, text
 from ingest.domain.profiles import FIELDS
 
 
-@dataclass(frozen=True, slots=True)
-class LockedContact:
+class LockedContact(NamedTuple):
     """What storing needs to know of a contact, true until the transaction ends."""
 
     workspace_id: int
@@ -130,7 +129,7 @@ def lock_contacts(tx: Connection, contacts: Collection[tuple[int, int]]) -> dict
     """
     ordered = sorted(contacts)
     rows = tx.execute(LOCK, {"workspace_ids": [each[0] for each in ordered], "ids": [each[1] for each in ordered]})
-    return {row.id: LockedContact(*row) for row in rows}
+    return {row[1]: LockedContact._make(row) for row in rows.all()}
 
 
 def move_contacts_on(tx: Connection, activities: Mapping[tuple[int, int], Activity]) -> None:

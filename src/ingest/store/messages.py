@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -31,7 +30,7 @@ class NewMessage:
     is_late: bool
     is_automatic: bool
     status: str | None
-    trace_id: UUID
+    trace_id: str
 
 
 ADD = text("""
@@ -91,7 +90,7 @@ def add_messages(tx: Connection, new: Sequence[NewMessage]) -> dict[MessageKey, 
     if not new:
         return {}
     rows = tx.execute(ADD, _columns(new))
-    return {(channel_id, digest): message_id for message_id, channel_id, digest in rows}
+    return {(channel_id, digest): message_id for message_id, channel_id, digest in rows.all()}
 
 
 def add_attachment_contents(tx: Connection, contents: Sequence[tuple[int, int, int, bytes]]) -> None:

@@ -1,7 +1,7 @@
 """The few pieces of ASGI that the raw webhook path needs: read a bounded body, send an answer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
 from ingest.channels.base import Answer
@@ -11,6 +11,22 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 BODY_SECONDS = 10.0
+
+
+class Headers(Mapping[str, str]):
+    """A request's headers, decoded when they are looked at: most never are. Of a repeated one, the last counts."""
+
+    def __init__(self, raw: Iterable[tuple[bytes, bytes]]) -> None:
+        self._raw = dict(raw)
+
+    def __getitem__(self, name: str) -> str:
+        return self._raw[name.encode("latin-1", "replace")].decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
 
 
 class BodyTooLarge(Exception):
@@ -27,7 +43,7 @@ def json_answer(status: int, error: str, message: str) -> Answer:
     return Answer(status, body, "application/json")
 
 
-async def read_body(receive: Receive, headers: dict[str, str], limit: int) -> bytes:
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
     """Return the body. Raises BodyTooLarge beyond `limit` bytes, TimeoutError after ten seconds, ClientGone."""
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:

@@ -7,6 +7,7 @@ Nothing is parsed here but our own formats.
 
 import os
 import re
+import time
 from datetime import UTC, datetime
 
 import structlog
@@ -16,7 +17,7 @@ from ingest.errors import BadPayload, BadSetting, BadShape, BadSignature
 from ingest.pipeline.receive import KEPT_HEADERS, Intake, Unavailable, prove
 from ingest.store.channels import Endpoint
 from ingest.store.intake import RawRequest
-from ingest.web.asgi import BodyTooLarge, ClientGone, Receive, Scope, Send, json_answer, read_body, send_answer
+from ingest.web.asgi import BodyTooLarge, ClientGone, Headers, Receive, Scope, Send, json_answer, read_body, send_answer
 from ingest.web.endpoints import Endpoints
 from ingest.web.metrics import EDGE, count_edge
 
@@ -46,20 +47,21 @@ class Webhooks:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
-        with EDGE.time():
-            try:
-                answer = await self._answer(scope, receive)
-            except ClientGone:
-                count_edge("gone")
-                return
-            except Unavailable:
-                count_edge("unavailable")
-                await send_answer(send, UNAVAILABLE, RETRY_AFTER)
-                return
+        started = time.perf_counter()
+        try:
+            answer = await self._answer(scope, receive)
+        except ClientGone:
+            count_edge("gone")
+            return
+        except Unavailable:
+            count_edge("unavailable")
+            await send_answer(send, UNAVAILABLE, RETRY_AFTER)
+            return
+        EDGE.observe(time.perf_counter() - started)
         await send_answer(send, answer)
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = Headers(scope["headers"])
         try:
             if scope["path"].rstrip("/") in BRIDGE_PATHS:
                 return await self._answer_bridge(scope, receive, headers)
@@ -78,7 +80,7 @@ class Webhooks:
             return TOO_SLOW
         return await self._take(endpoint, adapter, self._hook(scope, headers, body, endpoint))
 
-    async def _answer_bridge(self, scope: Scope, receive: Receive, headers: dict[str, str]) -> Answer:
+    async def _answer_bridge(self, scope: Scope, receive: Receive, headers: Headers) -> Answer:
         """Answer a bridge: the channel is the one of that name whose token the request carries."""
         body = await read_body(receive, headers, BRIDGE_BODY_BYTES)
         try:
@@ -99,7 +101,7 @@ class Webhooks:
         count_edge("unproved" if known else "unknown")
         return answer
 
-    def _hook(self, scope: Scope, headers: dict[str, str], body: bytes, endpoint: Endpoint) -> Webhook:
+    def _hook(self, scope: Scope, headers: Headers, body: bytes, endpoint: Endpoint) -> Webhook:
         url = self._called_url(scope)
         received_at = datetime.now(UTC)
         return Webhook(scope["method"], url, headers, body, endpoint.settings, endpoint.secrets, received_at)
@@ -144,7 +146,7 @@ def make_durable_form(endpoint: Endpoint, hook: Webhook) -> RawRequest:
         os.urandom(16),
         hook.method,
         hook.url,
-        {name: value for name, value in hook.headers.items() if name in KEPT_HEADERS},
+        {name: hook.headers[name] for name in KEPT_HEADERS if name in hook.headers},
         hook.body,
     )
 

@@ -135,7 +135,12 @@ async def _busy(_request: Request, _away: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, failed: Exception) -> JSONResponse:
-    log.error("call.failed", error=type(failed).__name__, route=getattr(request.scope.get("route"), "path", None), exc_info=failed)
+    log.error(
+        "call.failed",
+        error=type(failed).__name__,
+        route=getattr(request.scope.get("route"), "path", None),
+        exc_info=failed,
+    )
     return error_response(500, "internal error", "internal")
 
 
