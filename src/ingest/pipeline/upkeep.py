@@ -29,5 +29,5 @@ def trim_history(uow: UnitOfWork) -> dict[str, int]:
 def sweep_duplicates(uow: UnitOfWork) -> int:
     """Have every workspace's contacts reviewed for duplicates once more, in batches; return how many workspaces there are."""
     ids = workspaces.list_workspace_ids(uow.tx)
-    uow.add_jobs([SweepDuplicates(workspace_id) for workspace_id in ids], key="sweep")
+    uow.add_jobs([SweepDuplicates(workspace_id) for workspace_id in ids], keys=["sweep"] * len(ids))
     return len(ids)

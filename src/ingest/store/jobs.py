@@ -57,9 +57,9 @@ class Claim:
 
 ADD_JOBS = text("""
     insert into job (workspace_id, queue, name, args, due_at, key)
-    select workspace_id, queue, name, args::jsonb, coalesce(cast(:due_at as timestamptz), now()), cast(:key as text)
-    from unnest(cast(:workspace_ids as bigint[]), cast(:queues as text[]), cast(:names as text[]), cast(:args as text[]))
-         as new (workspace_id, queue, name, args)
+    select workspace_id, queue, name, args::jsonb, coalesce(cast(:due_at as timestamptz), now()), key
+    from unnest(cast(:workspace_ids as bigint[]), cast(:queues as text[]), cast(:names as text[]), cast(:args as text[]),
+                cast(:keys as text[])) as new (workspace_id, queue, name, args, key)
     on conflict (workspace_id, queue, key) where key is not null do nothing
 """)
 
@@ -122,8 +122,10 @@ DUE_QUEUES = text("""
 """)
 
 
-def add_jobs(tx: Connection, new: Sequence[JobType], due_at: datetime | None = None, key: str | None = None) -> None:
-    """Add jobs in one statement, due now or at `due_at`. A `key` already waiting on the queue is left as it is."""
+def add_jobs(
+    tx: Connection, new: Sequence[JobType], due_at: datetime | None = None, keys: Sequence[str | None] | None = None
+) -> None:
+    """Add jobs in one statement, due now or at `due_at`. A job whose key is already there on its queue is left out."""
     if not new:
         return
     tx.execute(
@@ -134,7 +136,7 @@ def add_jobs(tx: Connection, new: Sequence[JobType], due_at: datetime | None = N
             "names": [job.name for job in new],
             "args": [msgspec.json.encode(job.args()).decode() for job in new],
             "due_at": due_at,
-            "key": key,
+            "keys": list(keys) if keys is not None else [None] * len(new),
         },
     )
 

@@ -28,11 +28,13 @@ class UnitOfWork:
 
     def add_job(self, job: JobType, due_at: datetime | None = None, key: str | None = None) -> None:
         """Add a follow-up job, due now or at `due_at`. With a `key`, at most one such job waits at a time."""
-        self.add_jobs([job], due_at=due_at, key=key)
+        self.add_jobs([job], due_at=due_at, keys=None if key is None else [key])
 
-    def add_jobs(self, new: Sequence[JobType], due_at: datetime | None = None, key: str | None = None) -> None:
-        """Add follow-up jobs in one statement."""
-        jobs.add_jobs(self.tx, new, due_at=due_at, key=key)
+    def add_jobs(
+        self, new: Sequence[JobType], due_at: datetime | None = None, keys: Sequence[str | None] | None = None
+    ) -> None:
+        """Add follow-up jobs in one statement, each under its key where `keys` are given."""
+        jobs.add_jobs(self.tx, new, due_at=due_at, keys=keys)
         if due_at is None or due_at <= self.now:
             self.queues.update(job.queue for job in new)
 

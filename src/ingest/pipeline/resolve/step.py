@@ -1,7 +1,7 @@
 """The step itself: one claim's rows, resolved in the transaction it is given."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime
 
 from ingest.jobs.types import ApplyEffects, DetectDuplicates, ReactToConversations, ReactToMessages, StopRuns
 from ingest.pipeline.resolve.aftermath import apply_aftermath
@@ -15,8 +15,8 @@ from ingest.store.tallies import add_tally
 from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.workflow_interest import list_interested
 
-# By then every transaction that was under way when an effect found no message has ended.
-EFFECTS_AGAIN_AFTER = timedelta(seconds=3)
+# After one such span every transaction that was under way when an effect found no message has ended.
+EFFECTS_SPAN_SECONDS = 3
 
 
 def resolve_requests(uow: UnitOfWork, resolver: Resolver, bodies: Sequence[bytes]) -> Batch:
@@ -55,14 +55,20 @@ def _add_follow_ups(uow: UnitOfWork, batch: Batch, waiting: set[int]) -> None:
         ]
     )
     if waiting:
-        workspaces = {item.workspace_id: set[int]() for item in batch.items}
-        for item in batch.items:
-            if item.channel_id in waiting:
-                workspaces[item.workspace_id].add(item.channel_id)
-        for workspace_id, channel_ids in workspaces.items():
-            if channel_ids:
-                uow.add_job(
-                    ApplyEffects(workspace_id, tuple(sorted(channel_ids))),
-                    due_at=uow.now + EFFECTS_AGAIN_AFTER,
-                    key="apply_effects",
-                )
+        _look_again(uow, batch, waiting)
+
+
+def _look_again(uow: UnitOfWork, batch: Batch, waiting: set[int]) -> None:
+    """Have the effects that found no message looked at once more, when whoever stored it has committed.
+
+    One job a channel and span of three seconds, due a whole span after the span has ended: it sees all effects of its
+    own, and is never one that has begun already.
+    """
+    workspaces = {item.channel_id: item.workspace_id for item in batch.items}
+    span = int(uow.now.timestamp() // EFFECTS_SPAN_SECONDS)
+    channel_ids = sorted(waiting)
+    uow.add_jobs(
+        [ApplyEffects(workspaces[channel_id], (channel_id,)) for channel_id in channel_ids],
+        due_at=datetime.fromtimestamp((span + 2) * EFFECTS_SPAN_SECONDS, UTC),
+        keys=[f"apply_effects:{channel_id}:{span}" for channel_id in channel_ids],
+    )
