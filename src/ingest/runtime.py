@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from prometheus_client import Histogram
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from ingest.jobs.celery import make_celery
 from ingest.jobs.publisher import CeleryPublisher, NoPublisher, Publisher
@@ -29,6 +31,22 @@ SESSION_SETTINGS = {
 }
 
 
+CONNECTION_WAIT = Histogram(
+    "ingest_connection_wait_seconds",
+    "How long work waited for a database connection",
+    buckets=(0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+)
+
+
+class TimedPool(QueuePool):
+    """The usual pool, which also tells how long one had to wait for a connection."""
+
+    def connect(self) -> PoolProxiedConnection:
+        """Return a connection, as the pool does."""
+        with CONNECTION_WAIT.time():
+            return super().connect()
+
+
 def now() -> datetime:
     """Return the time, aware UTC."""
     return datetime.now(UTC)
@@ -38,6 +56,7 @@ def make_engine(database_url: str, application_name: str, pool_size: int = 4) ->
     """Return an engine whose sessions carry our time-outs. Parameters never appear in errors: they hold people's data."""
     engine = create_engine(
         database_url,
+        poolclass=TimedPool,
         pool_size=pool_size,
         max_overflow=2,
         pool_timeout=5,
