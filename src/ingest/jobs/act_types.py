@@ -55,8 +55,8 @@ class ReactToTags(JobType):
     tag_id: int = 0
     action: str = "add"
     contact_ids: tuple[int, ...] = ()
-    # The workflow that did it, which is not to start itself again.
-    workflow_id: int = 0
+    # How many workflows in a row have led to this.
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class ReactToFields(JobType):
 
     fields: tuple[str, ...] = ()
     contact_ids: tuple[int, ...] = ()
-    workflow_id: int = 0
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

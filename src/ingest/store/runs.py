@@ -36,6 +36,16 @@ END_OF_CONTACTS = text(END.format(which="contact_id = any(cast(:ids as bigint[])
 END_OF_WORKFLOW = text(END.format(which="workflow_id = any(cast(:ids as bigint[]))"))
 END_RUNS = text(END.format(which="id = any(cast(:ids as bigint[]))"))
 
+# The timer that woke the run is leased and goes with its claim.
+VOID_TIMERS = text("""
+    delete from job where id in (
+        select id from job
+        where workspace_id = :workspace_id and queue = :queue and key = any(cast(:keys as text[]))
+          and (leased_until is null or leased_until < now())
+        for update skip locked
+    )
+""")
+
 # A timer is named for its run and its wait. The one that woke the run is still there, leased, when the next is set.
 SET_TIMERS = text("""
     insert into job (workspace_id, queue, name, args, due_at, key)
@@ -43,6 +53,17 @@ SET_TIMERS = text("""
     from unnest(cast(:args as text[]), cast(:due_ats as timestamptz[]), cast(:keys as text[])) as new (args, due_at, key)
     on conflict (workspace_id, queue, key) where key is not null do nothing
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class WaitKey:
+    """A wait of a run: what a timer is named for."""
+
+    run_id: int
+    wait_number: int
+
+    def __str__(self) -> str:
+        return f"run:{self.run_id}:{self.wait_number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +113,13 @@ def _end(tx: Connection, statement: TextClause, workspace_id: int, ids: Collecti
     return tx.execute(statement, given).rowcount
 
 
+def void_timers(tx: Connection, workspace_id: int, waits: Collection[WaitKey]) -> None:
+    """Remove the timers of waits that are over."""
+    if waits:
+        keys = [str(wait) for wait in waits]
+        tx.execute(VOID_TIMERS, {"workspace_id": workspace_id, "queue": queues.REACT, "keys": keys})
+
+
 def set_timers(tx: Connection, workspace_id: int, timers: Sequence[Timer]) -> None:
     """Have each run woken at its time, in one statement; the same wait has one timer."""
     if not timers:
@@ -109,6 +137,6 @@ def set_timers(tx: Connection, workspace_id: int, timers: Sequence[Timer]) -> No
                 for each in timers
             ],
             "due_ats": [each.wake_at for each in timers],
-            "keys": [f"run:{each.run_id}:{each.wait_number}" for each in timers],
+            "keys": [str(WaitKey(each.run_id, each.wait_number)) for each in timers],
         },
     )

@@ -307,6 +307,8 @@ workflow_run = Table(
     Column("tries", SmallInteger, nullable=False, server_default=ZERO),
     # How often each jump step was taken.
     Column("jumps", JSONB, nullable=False, server_default=EMPTY_OBJECT),
+    # How many workflows in a row have led to it: a chain of them ends at some point.
+    Column("depth", SmallInteger, nullable=False, server_default=ZERO),
     Column("started_at", Moment, nullable=False, server_default=NOW),
     Column("ended_at", Moment),
     Column("reason", Text),
