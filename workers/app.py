@@ -9,6 +9,7 @@ from typing import Any, cast
 import structlog
 from celery import Celery
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
+from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.jobs.celery import make_celery, require_pinned
 from ingest.jobs.queues import QUEUES, UPKEEP, task_name
@@ -20,6 +21,8 @@ from workers.handling import drain
 from workers.watchdog import Progress
 
 log = structlog.get_logger()
+
+AWAY_SECONDS = 0.5
 
 
 class WorkerProcess:
@@ -77,7 +80,12 @@ def make_worker(process: WorkerProcess) -> Celery:
 
 def _register_drain(app: Celery, process: WorkerProcess, queue: str) -> None:
     def run(*_args: Any) -> None:
-        drain(process.runtime, queue, lambda: mark(process.progress))
+        try:
+            drain(process.runtime, queue, lambda: mark(process.progress))
+        except SQLAlchemyError as away:
+            # Nothing is lost: leases end, and the beat rings again. The pause keeps a dead database from being hammered.
+            log.warning("queue.waited", queue=queue, error=type(away).__name__)
+            time.sleep(AWAY_SECONDS)
 
     app.task(name=task_name(queue), ignore_result=True)(run)
 

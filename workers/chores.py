@@ -58,8 +58,12 @@ def register(app: Celery, process: HasRuntime) -> None:
 
 def ring_due(runtime: Runtime) -> list[str]:
     """Ring for each queue that has due jobs nobody holds: their own bells were lost, or have not been rung yet."""
-    with runtime.begin() as tx:
-        queues = upkeep.list_queues_to_ring(tx)
+    try:
+        with runtime.begin() as tx:
+            queues = upkeep.list_queues_to_ring(tx)
+    except SQLAlchemyError as away:
+        log.warning("ring.waited", error=type(away).__name__)
+        return []
     if queues:
         runtime.publisher.ring(queues)
     return queues

@@ -142,7 +142,7 @@ def _handle_suspect(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob)
         _set_aside(runtime, queue, claim, job, "worker_died")
     elif not job.is_solo:
         with runtime.begin() as tx:
-            release_jobs(tx, claim, [job.id], error="", delay_seconds=0, solo=True)
+            release_jobs(tx, claim, [job.id], error="worker_died", delay_seconds=0, solo=True)
     else:
         _handle_together(runtime, queue, claim, [job], handler)
 

@@ -65,7 +65,8 @@ ADD_JOBS = text("""
 
 # Workspaces take turns: the oldest job of each comes before the second of any, so that one tenant's backlog delays nobody
 # else. The recursion walks the index from one workspace to the next. A solo row is taken alone; other rows are taken in
-# turn until their weights reach the limit.
+# turn until their weights reach the limit. The last error is handed over and cleared: a claim that finds a row tried before
+# and without an error knows that its worker died.
 CLAIM = text("""
     with recursive tenant as (
         (select workspace_id from job where queue = :queue order by workspace_id limit 1)
@@ -85,13 +86,13 @@ CLAIM = text("""
             ) as oldest
         ) as waiting
     ), due as materialized (
-        select job.id, weight, is_solo, due_at, place from turn join job using (id)
+        select job.id, weight, is_solo, due_at, place, last_error from turn join job using (id)
         where due_at <= now() and (leased_until is null or leased_until < now())
         order by place, due_at, job.id
         limit :rows
         for update of job skip locked
     ), ranked as (
-        select id, is_solo,
+        select id, is_solo, last_error,
                row_number() over ordered as position,
                sum(weight) over ordered - weight as weight_before,
                first_value(is_solo) over ordered as solo_first
@@ -101,18 +102,20 @@ CLAIM = text("""
     update job
     set lease_id = :lease_id,
         leased_until = now() + make_interval(secs => :lease_seconds),
-        attempts = attempts + 1
+        attempts = attempts + 1,
+        last_error = null
     from ranked
     where job.id = ranked.id
       and case when solo_first then position = 1 else not ranked.is_solo and weight_before < :weight end
     returning job.id, job.workspace_id, job.name, job.args, job.body, job.weight, job.attempts, job.is_solo,
-              job.last_error, job.trace_id, job.created_at
+              ranked.last_error, job.trace_id, job.created_at
 """)
 
 COMPLETE = text("delete from job where id = any(:ids) and lease_id = :lease_id")
 
 RELEASE = text("""
     update job set lease_id = null, leased_until = null, last_error = :error, is_solo = is_solo or :solo,
+                   attempts = case when :solo and not is_solo then 0 else attempts end,
                    due_at = now() + make_interval(secs => :delay_seconds)
     where id = any(:ids) and lease_id = :lease_id
 """)
@@ -166,7 +169,10 @@ def complete_jobs(tx: Connection, claim: Claim, ids: Sequence[int] | None = None
 def release_jobs(
     tx: Connection, claim: Claim, ids: Sequence[int], *, error: str, delay_seconds: float, solo: bool
 ) -> None:
-    """Give jobs back, due after the delay, with the error that stopped them; `solo` has them handled alone."""
+    """Give jobs back, due after the delay, with the error that stopped them; `solo` has them handled alone from now on.
+
+    A job that becomes solo begins to count its attempts anew: those before may have been its neighbours' fault.
+    """
     tx.execute(
         RELEASE,
         {"ids": list(ids), "lease_id": claim.lease_id, "error": error, "delay_seconds": delay_seconds, "solo": solo},
