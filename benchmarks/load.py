@@ -1,7 +1,8 @@
-"""The load: a process of its own that writes prepared requests, closed by its connections or open at a rate.
+"""The load: a process of its own that writes signed requests, closed by its connections or open at a rate.
 
-At a rate, latency runs from the moment a request was due, so that a stall of the server is counted in full. Prints one
-JSON line: accepted, refused, seconds, latency percentiles in milliseconds.
+At a rate, latency runs from the moment a request was due, so that a stall of the server is counted in full; requests are
+then made as they are sent. As fast as answered, they are prepared before the clock starts. Prints one JSON line: accepted,
+refused, seconds, CPU seconds of its own, latency percentiles in milliseconds.
 """
 
 import argparse
@@ -10,7 +11,9 @@ import json
 import sys
 import time
 from collections import Counter
-from itertools import islice
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from benchmarks.bodies import raw_requests
 from ingest.simulators.http import Connection, Origin
@@ -18,21 +21,67 @@ from ingest.simulators.http import Connection, Origin
 PERCENTILES = (50, 90, 95, 99)
 
 
+@dataclass
+class Sent:
+    """What became of the requests: statuses, and [seconds since the start, latency in seconds] of each."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    samples: list[tuple[float, float]] = field(default_factory=list)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Return the value that so many percent of the sorted values do not exceed."""
+    return values[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
 async def run(arguments: argparse.Namespace) -> dict[str, object]:
     """Send everything and return the figures."""
     origin = Origin.of(arguments.url)
     path = arguments.url.split("/", 3)[3]
-    host = f"{origin.host}:{origin.port}"
-    requests = raw_requests(f"/{path}", host, arguments.count, arguments.senders, arguments.seed, arguments.run)
+    requests: Iterable[bytes] = raw_requests(
+        f"/{path}",
+        f"{origin.host}:{origin.port}",
+        count=arguments.count,
+        senders=arguments.senders,
+        seed=arguments.seed,
+        run=arguments.run,
+    )
+    if not arguments.rate:
+        requests = list(requests)
     connections = [Connection(origin) for _ in range(arguments.connections)]
     print("ready", file=sys.stderr, flush=True)
-    statuses: Counter[str] = Counter()
-    latencies: list[float] = []
+    sent = Sent()
+    started_at, cpu, started = time.time(), time.process_time(), time.perf_counter()
+    await _send_all(connections, requests, started, arguments, sent)
+    seconds = time.perf_counter() - started
+    for connection in connections:
+        connection.close()
+    if arguments.samples:
+        arguments.samples.write_text(json.dumps(sent.samples))
+    ordered = sorted(latency for _, latency in sent.samples)
+    return {
+        "statuses": dict(sent.statuses),
+        "accepted": sum(count for status, count in sent.statuses.items() if status.startswith("2")),
+        "started_at": started_at,
+        "seconds": seconds,
+        "cpu_seconds": time.process_time() - cpu,
+        "latency_ms": {str(each): round(1000 * percentile(ordered, each), 2) for each in PERCENTILES}
+        if ordered
+        else {},
+    }
+
+
+async def _send_all(
+    connections: Sequence[Connection],
+    requests: Iterable[bytes],
+    started: float,
+    arguments: argparse.Namespace,
+    sent: Sent,
+) -> None:
     feed = enumerate(requests)
-    started = time.perf_counter()
     ends_at = started + arguments.seconds
 
-    async def send_all(connection: Connection) -> None:
+    async def send(connection: Connection) -> None:
         for number, raw in feed:
             due = started + number / arguments.rate if arguments.rate else time.perf_counter()
             wait = due - time.perf_counter()
@@ -41,28 +90,12 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
             if time.perf_counter() > ends_at:
                 return
             try:
-                statuses[str(await connection.send(raw))] += 1
+                sent.statuses[str(await connection.send(raw))] += 1
             except (OSError, TimeoutError) as failure:
-                statuses[type(failure).__name__] += 1
-            latencies.append(time.perf_counter() - due)
+                sent.statuses[type(failure).__name__] += 1
+            sent.samples.append((due - started, time.perf_counter() - due))
 
-    await asyncio.gather(*(send_all(connection) for connection in connections))
-    seconds = time.perf_counter() - started
-    for connection in connections:
-        connection.close()
-    ordered = sorted(latencies)
-    return {
-        "statuses": dict(statuses),
-        "accepted": sum(count for status, count in statuses.items() if status.startswith("2")),
-        "seconds": seconds,
-        "latency_ms": {
-            str(each): round(1000 * ordered[min(len(ordered) - 1, len(ordered) * each // 100)], 2)
-            for each in PERCENTILES
-        }
-        if ordered
-        else {},
-        "left": sum(1 for _ in islice(feed, 10**9)),
-    }
+    await asyncio.gather(*(send(connection) for connection in connections))
 
 
 def main() -> None:
@@ -78,6 +111,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--run", default="run")
+    parser.add_argument("--samples", type=Path, help="write every request's time and latency there, as JSON")
     print(json.dumps(asyncio.run(run(parser.parse_args()))))
 
 

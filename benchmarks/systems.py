@@ -16,85 +16,93 @@ import psycopg
 
 PORT = 18_080
 READY_SECONDS = 60
-GRANIAN = [
-    "-m",
-    "granian",
-    "--interface",
-    "asgi",
-    "--host",
-    "127.0.0.1",
-    "--port",
-    str(PORT),
-    "--no-ws",
-    "--log-level",
-    "error",
-]
+# For the workers to connect once the web process answers.
+SETTLE_SECONDS = 3
+GRANIAN = (
+    *("-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(PORT)),
+    *("--no-ws", "--log-level", "error"),
+)
+START = "from ingest.cli import main; main()"
 
 
 @dataclass(frozen=True)
 class System:
-    """A system's processes (arguments to Python), its webhook URL and the query that counts stored messages."""
+    """A system: its processes as (name, arguments to Python), and where its messages are.
+
+    `newest` selects the highest message id, `stored` counts those above one.
+    """
 
     name: str
-    processes: tuple[tuple[str, ...], ...]
+    processes: tuple[tuple[str, tuple[str, ...]], ...]
+    newest: str
     stored: str
-    setup: str
 
     def url(self, channel_id: int = 1) -> str:
         """Return the webhook URL."""
         return f"http://127.0.0.1:{PORT}/webhooks/{channel_id}"
 
 
-def naive(workers: int) -> System:
+def naive(workers: int = 2) -> System:
     """Return the comparator *naive*, with so many worker processes."""
     worker = ("-m", "celery", "-A", "benchmarks.naive:celery", "worker", "-c", str(workers), "--loglevel", "error")
-    return System("naive", ((*GRANIAN, "benchmarks.naive:app"), worker), "select count(*) from naive_message", "naive")
+    processes = (("web", (*GRANIAN, "benchmarks.naive:app")), ("worker", worker))
+    return System("naive", processes, *_counting("naive_message"))
 
 
-def floor(workers: int) -> System:
+def floor(workers: int = 1) -> System:
     """Return the comparator *floor*."""
-    web = (*GRANIAN, "benchmarks.floor:app")
-    work = [("-m", "benchmarks.floor")] * workers
-    return System("floor", (web, *work), "select count(*) from floor_message", "floor")
+    work = (("worker", ("-m", "benchmarks.floor")),) * workers
+    return System("floor", (("web", (*GRANIAN, "benchmarks.floor:app")), *work), *_counting("floor_message"))
 
 
-def ours(workers: int) -> System:
-    """Return this system, with so many resolve workers."""
-    start = "from ingest.cli import main; main()"
-    commands = ["web", "worker detect", "worker upkeep", "beat", *["worker resolve"] * workers]
-    lines = tuple(("-c", start, *command.split()) for command in commands)
-    return System("ours", lines, "select count(*) from message", "ours")
+def ours(workers: int = 1, *extra_queues: str) -> System:
+    """Return this system, with so many resolve workers and a worker for each of the further queues."""
+    queues = ("detect", "upkeep", *extra_queues, *["resolve"] * workers)
+    processes = (
+        ("web", ("-c", START, "web")),
+        ("beat", ("-c", START, "beat")),
+        *((f"worker {queue}", ("-c", START, "worker", queue)) for queue in queues),
+    )
+    return System("ours", processes, *_counting("message", "workspace_id = 1"))
+
+
+def _counting(table: str, condition: str = "true") -> tuple[str, str]:
+    newest = f"select coalesce(max(id), 0) from {table} where {condition}"
+    return newest, f"select count(*) from {table} where {condition} and id > %s"
 
 
 @contextmanager
-def running(system: System, environment: Mapping[str, str], log_directory: Path) -> Iterator[list[int]]:
-    """Run the system's processes for as long as the block lasts, and give their ids. Waits until the web process answers."""
+def running(system: System, environment: Mapping[str, str], log_directory: Path) -> Iterator[dict[str, list[int]]]:
+    """Run the system's processes for as long as the block lasts, and give their ids by name.
+
+    Waits until the web process answers.
+    """
     log_directory.mkdir(parents=True, exist_ok=True)
-    processes: list[subprocess.Popen[bytes]] = []
+    started: list[tuple[str, subprocess.Popen[bytes]]] = []
     try:
-        for number, arguments in enumerate(system.processes):
-            with (log_directory / f"{system.name}-{number}.log").open("ab") as log:
-                processes.append(
-                    subprocess.Popen(
-                        [sys.executable, *arguments],
-                        env={**os.environ, **environment},
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,
-                    )
+        for name, arguments in system.processes:
+            with (log_directory / f"{system.name}-{name.replace(' ', '-')}.log").open("ab") as log:
+                command = [sys.executable, *arguments]
+                everything = {**os.environ, **environment}
+                started.append(
+                    (name, subprocess.Popen(command, env=everything, stdout=log, stderr=log, start_new_session=True))
                 )
         _wait_ready(system)
-        yield [process.pid for process in processes]
+        yield {name: [each.pid for own, each in started if own == name] for name, _ in started}
     finally:
-        for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-        for process in processes:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+        _stop([process for _, process in started])
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def _wait_ready(system: System) -> None:
@@ -103,19 +111,27 @@ def _wait_ready(system: System) -> None:
         try:
             urllib.request.urlopen(system.url(), timeout=1).close()
         except urllib.error.HTTPError:
-            # Any answer will do: a GET is no webhook call.
-            time.sleep(3)
-            return
+            break  # Any answer will do: a GET is no webhook call.
         except OSError:
             time.sleep(0.2)
         else:
-            time.sleep(3)
-            return
-    raise TimeoutError(f"{system.name} did not answer within {READY_SECONDS} s: see its logs")
+            break
+    else:
+        raise TimeoutError(f"{system.name} did not answer within {READY_SECONDS} s: see its logs")
+    time.sleep(SETTLE_SECONDS)
 
 
-def count_stored(system: System, conninfo: str) -> int:
-    """Return how many messages the system has stored."""
+def newest_message(system: System, conninfo: str) -> int:
+    """Return the highest id of the messages stored so far."""
+    return _number(conninfo, system.newest)
+
+
+def count_stored(system: System, conninfo: str, after: int) -> int:
+    """Return how many messages the system has stored with a higher id."""
+    return _number(conninfo, system.stored, after)
+
+
+def _number(conninfo: str, query: str, *given: int) -> int:
     with psycopg.connect(conninfo) as connection:
-        row = connection.execute(system.stored).fetchone()
+        row = connection.execute(query, given or None).fetchone()
         return int(row[0]) if row else 0

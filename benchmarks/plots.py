@@ -1,0 +1,93 @@
+"""The plots of the report, drawn from its results."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+mpl.use("svg")
+
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+Draw = Callable[[Axes, Mapping[str, Any]], None]
+COLOURS = {"naive": "#b0b0b0", "floor": "#7fa8d1", "ours": "#1f5fa8"}
+# The same results give the same bytes.
+mpl.rcParams["svg.hashsalt"] = "benchmarks"
+
+
+def draw_plots(results: Mapping[str, Any], out: Path) -> dict[str, list[str]]:
+    """Draw what the scenarios give, and return the files' names by scenario."""
+    drawn: dict[str, list[str]] = {}
+    for name, draw in PLOTS.items():
+        if results.get(name, {}).get("series"):
+            figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+            draw(axes, results[name])
+            figure.savefig(out / f"{name}.svg", metadata={"Date": None})
+            plt.close(figure)
+            drawn[name] = [f"{name}.svg"]
+    return drawn
+
+
+def _throughput(axes: Axes, scenario: Mapping[str, Any]) -> None:
+    medians = scenario["series"]["stored_per_second"]
+    bars = axes.bar(
+        list(medians), list(medians.values()), color=[COLOURS.get(each, COLOURS["ours"]) for each in medians]
+    )
+    axes.bar_label(bars, fmt="{:,.0f}")
+    axes.set(ylabel="stored messages/s", title=scenario["title"])
+
+
+def _latency(axes: Axes, scenario: Mapping[str, Any]) -> None:
+    points = scenario["series"]["over_load"]
+    for percent in ("50", "95", "99"):
+        axes.plot(
+            [each["rate"] for each in points], [each[percent] for each in points], marker="o", label=f"p{percent}"
+        )
+    axes.set(xlabel="requests due/s", ylabel="answer, ms", yscale="log", title="Latency over load")
+    axes.legend()
+
+
+def _stored(axes: Axes, scenario: Mapping[str, Any]) -> None:
+    costs: dict[int, list[float]] = defaultdict(list)
+    for point in scenario["series"]["over_size"]:
+        if point["label"] != "full, senders from all":
+            costs[point["contacts"]].append(sum(spent for name, spent in point["cpu_us"].items() if name != "load"))
+    sizes = sorted(costs)
+    axes.plot(sizes, [statistics.median(costs[size]) for size in sizes], marker="o", color=COLOURS["ours"])
+    axes.set(xlabel="contacts stored", ylabel="CPU µs a message", ylim=(0, None), title="Cost over stored size")
+
+
+def _deletion(axes: Axes, scenario: Mapping[str, Any]) -> None:
+    series = scenario["series"]
+    axes.plot(
+        *zip(*((at, 1000 * latency) for at, latency in series["samples"]), strict=True),
+        ".",
+        ms=2,
+        color=COLOURS["ours"],
+    )
+    axes.axvspan(series["begins"], series["ends"], color="#e8b0a0", alpha=0.5, label="deletion")
+    axes.set(xlabel="seconds", ylabel="answer, ms", yscale="log", title="Inbound messages beside a deletion")
+    axes.legend()
+
+
+def _memory(axes: Axes, scenario: Mapping[str, Any]) -> None:
+    samples = scenario["series"]["megabytes"]
+    for name in samples[0][1]:
+        axes.plot([at for at, _ in samples], [megabytes[name] for _, megabytes in samples], label=name)
+    axes.set(xlabel="seconds", ylabel="MB", ylim=(0, None), title="Resident memory at half the maximum rate")
+    axes.legend()
+
+
+PLOTS: dict[str, Draw] = {
+    "known": _throughput,
+    "new": _throughput,
+    "workers": _throughput,
+    "latency": _latency,
+    "stored": _stored,
+    "deletion": _deletion,
+    "memory": _memory,
+}
