@@ -166,14 +166,16 @@ FILTERS: dict[str, dict[str, Any]] = {
     "phone is of one": condition("contactField", "phone", "isEqualTo", "+601200000777"),
     "status open (1 in 50)": condition("contactField", "status", "isEqualTo", "open"),
     "created in the last week": condition("timeSince", "createdAt", "isLessThan", "7 days"),
-    "created on one day": condition("contactField", "created_at", "isTimestampBetween", {"from": "2024-05-05", "to": "2024-05-05"}),
+    "created on one day": condition(
+        "contactField", "created_at", "isTimestampBetween", {"from": "2024-05-05", "to": "2024-05-05"}),
     "last message before 2024": condition("contactField", "lastMessageTime", "isTimestampBefore", "2024-01-01"),
     "no message for 30 days": condition("timeSince", "lastIncomingMessage", "isGreaterThan", "30 days"),
     "score is 4990 (200 of all)": condition("contactField", "score", "isEqualTo", 4990),
     "score over 4980": condition("contactField", "score", "isGreaterThan", 4980),
     "on LINE (1 in 1000)": condition("channel", None, "hasAnyOf", ["line"]),
     "last channel (1 in 50)": condition("lastInteractedChannel", None, "hasAnyOf", ["telegram"]),
-    "rare tag or Iceland": {"$or": [condition("contactTag", None, "hasAnyOf", ["rare"]), condition("contactField", "countryCode", "isEqualTo", "IS")]},
+    "rare tag or Iceland": {"$or": [
+        condition("contactTag", None, "hasAnyOf", ["rare"]), condition("contactField", "countryCode", "isEqualTo", "IS")]},
     "Malaysia, tagged some, named Tan": {"$and": [
         condition("contactField", "countryCode", "isEqualTo", "MY"), condition("contactTag", None, "hasAnyOf", ["some"]),
         condition("contactField", "firstName", "contains", "Tan")]},

@@ -1,8 +1,8 @@
 """Lists of contacts: which ids match a filter and a search, in which order, and how many there are.
 
-A query that names a text is first looked up in the index of search terms. Few candidates are then checked one by one;
-many mean that matches are dense, and walking the order of the list finds a page of them soon. So a page is quick either
-way, whatever is searched for.
+Before the order of a list is walked, its matches are looked for without an order, by whatever index suits: up to a bound.
+If those are all, they are few enough to be sorted; if there are more, matches are dense, and walking the order finds a
+page of them soon. So a page is quick either way, whatever is asked for. A text goes by the index of search terms.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from ingest.store.filter_sql import Compiled
 
 # More candidates than this are too many to check one by one, and dense enough to be met on the way.
-MAX_CANDIDATES = 10_000
+MAX_CANDIDATES = 5000
 MAX_BRANCH = 2000
 LIVE = "contact.workspace_id = :workspace_id and contact.merged_into is null and contact.deletion_job_id is null"
 
@@ -30,6 +30,7 @@ ORDERS: dict[tuple[str, bool], str] = {
 }
 # What a page with a cursor goes by.
 KEYS = {"id": "contact.id", "name": "contact.name_key, contact.id", "createdAt": "contact.created_at, contact.id"}
+SORTED_BY = "contact.id, contact.name_key, contact.created_at, contact.activity_hour, contact.last_message_at"
 CANDIDATES = text("select contacts_with_terms(query_terms(:workspace_id, lower(:needle)), :at_most)")
 
 
@@ -49,50 +50,85 @@ def list_contact_ids(
     """Return the ids after the contact whose id is the cursor, in order; with a negative cursor those before it,
     nearest first. Sorting by last message takes no cursor.
     """
-    where, given = _where(tx, workspace_id, query)
+    matches = _match(tx, workspace_id, query)
     is_descending = query.is_descending != (cursor < 0)
     if cursor:
-        where += _beyond(query.sort, "<" if is_descending else ">")
-        given["cursor"] = abs(cursor)
-    return _select(tx, where, ORDERS[query.sort, is_descending], limit, given)
+        matches = matches.also(_beyond(query.sort, "<" if is_descending else ">"), cursor=abs(cursor))
+    return matches.select(tx, ORDERS[query.sort, is_descending], limit)
 
 
 def _beyond(sort: Sort, sign: str) -> str:
     if sort == "id":
         # The contact itself need not exist any more.
-        return f" and contact.id {sign} :cursor"
+        return f"contact.id {sign} :cursor"
     key = KEYS[sort]
-    return f" and ({key}) {sign} (select {key} from contact where workspace_id = :workspace_id and id = :cursor)"  # noqa: S608
+    return f"({key}) {sign} (select {key} from contact where workspace_id = :workspace_id and id = :cursor)"  # noqa: S608
 
 
 def list_contact_window(
     tx: Connection, workspace_id: int, query: ContactQuery, *, offset: int, limit: int
 ) -> list[int]:
     """Return the ids from the offset on, which is small, in order."""
-    where, given = _where(tx, workspace_id, query)
-    order = ORDERS[query.sort, query.is_descending]
+    matches = _match(tx, workspace_id, query)
+    order, wanted = ORDERS[query.sort, query.is_descending], offset + limit
     if query.sort != "lastMessage":
-        return _select(tx, where, order, offset + limit, given)[offset:]
+        return matches.select(tx, order, wanted)[offset:]
     # Contacts without messages come last when the newest come first; the index has them at the other end.
-    wanted = offset + limit
-    silent = ORDERS["id", query.is_descending]
-    sides = [(" and contact.activity_hour is not null", order), (" and contact.activity_hour is null", silent)]
+    heard = matches.also("contact.activity_hour is not null"), order
+    silent = matches.also("contact.activity_hour is null"), ORDERS["id", query.is_descending]
     found: list[int] = []
-    for side, by in sides if query.is_descending else reversed(sides):
+    for side, by in (heard, silent) if query.is_descending else (silent, heard):
         if len(found) < wanted:
-            found += _select(tx, where + side, by, wanted - len(found), given)
+            found += side.select(tx, by, wanted - len(found))
     return found[offset:]
-
-
-def _select(tx: Connection, where: str, order: str, limit: int, given: dict[str, Any]) -> list[int]:
-    statement = f"select contact.id from contact where {where} order by {order} limit :limit"  # noqa: S608
-    return list(tx.scalars(text(statement), {**given, "limit": limit}))
 
 
 def count_contacts(tx: Connection, workspace_id: int, query: ContactQuery) -> int:
     """Return how many contacts match."""
-    where, given = _where(tx, workspace_id, query)
-    return int(tx.scalar(text(f"select count(*) from contact where {where}"), given) or 0)  # noqa: S608
+    return _match(tx, workspace_id, query).count(tx)
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The contacts that match, as SQL: out of `source`, under `where`."""
+
+    source: str
+    where: str
+    parameters: dict[str, Any]
+
+    def also(self, condition: str, **parameters: Any) -> "Matches":
+        """Return the matches for which the condition holds too."""
+        return Matches(self.source, f"{self.where} and {condition}", {**self.parameters, **parameters})
+
+    def select(self, tx: Connection, order: str, limit: int) -> list[int]:
+        """Return the first ids in that order."""
+        head = (
+            f"with contact as materialized (select {SORTED_BY} {self.source} where {self.where})" if self.is_few else ""
+        )
+        rest = "from contact" if self.is_few else f"{self.source} where {self.where}"
+        statement = f"{head} select contact.id {rest} order by {order} limit :limit"
+        return list(tx.scalars(text(statement), {**self.parameters, "limit": limit}))
+
+    def count(self, tx: Connection) -> int:
+        """Return how many there are."""
+        statement = f"select count(*) {self.source} where {self.where}"
+        return int(tx.scalar(text(statement), self.parameters) or 0)
+
+    @property
+    def is_few(self) -> bool:
+        """Whether the ids are known: they are fetched and sorted, instead of walking the order past everybody else."""
+        return "candidates" in self.parameters
+
+
+def _match(tx: Connection, workspace_id: int, query: ContactQuery) -> Matches:
+    blocked = "is not null" if query.is_blocked else "is null"
+    where = f"{LIVE} and contact.blocked_at {blocked} and {query.compiled.sql}"
+    given: dict[str, Any] = {"workspace_id": workspace_id, **query.compiled.parameters}
+    candidates = find_candidates(tx, workspace_id, query.compiled)
+    if candidates is None:
+        return Matches("from contact", where, given)
+    source = "from unnest(cast(:candidates as bigint[])) as candidate (id) join contact on contact.id = candidate.id"
+    return Matches(source, where, {**given, "candidates": candidates})
 
 
 def find_candidates(tx: Connection, workspace_id: int, compiled: Compiled) -> list[int] | None:
@@ -104,7 +140,8 @@ def find_candidates(tx: Connection, workspace_id: int, compiled: Compiled) -> li
         found = _candidates_by_text(tx, workspace_id, needle)
         if found is not None:
             return found
-    return _candidates_by_branch(tx, workspace_id, compiled) if compiled.branches else None
+    branches = compiled.branches or [compiled.sql]
+    return None if branches == ["true"] else _candidates_by_branch(tx, workspace_id, compiled, branches)
 
 
 def _candidates_by_text(tx: Connection, workspace_id: int, needle: str) -> list[int] | None:
@@ -114,24 +151,15 @@ def _candidates_by_text(tx: Connection, workspace_id: int, needle: str) -> list[
     return None if len(found) > MAX_CANDIDATES or None in found else found
 
 
-def _candidates_by_branch(tx: Connection, workspace_id: int, compiled: Compiled) -> list[int] | None:
+def _candidates_by_branch(
+    tx: Connection, workspace_id: int, compiled: Compiled, branches: list[str]
+) -> list[int] | None:
     given = {"workspace_id": workspace_id, **compiled.parameters, "at_most": MAX_BRANCH + 1}
     found: set[int] = set()
-    for branch in compiled.branches:
+    for branch in branches:
         statement = f"select contact.id from contact where {LIVE} and {branch} limit :at_most"  # noqa: S608
         ids = tx.scalars(text(statement), given).all()
         if len(ids) > MAX_BRANCH:
             return None
         found.update(ids)
     return sorted(found)
-
-
-def _where(tx: Connection, workspace_id: int, query: ContactQuery) -> tuple[str, dict[str, Any]]:
-    blocked = "is not null" if query.is_blocked else "is null"
-    where = f"{LIVE} and contact.blocked_at {blocked} and {query.compiled.sql}"
-    given: dict[str, Any] = {"workspace_id": workspace_id, **query.compiled.parameters}
-    candidates = find_candidates(tx, workspace_id, query.compiled)
-    if candidates is not None:
-        where += " and contact.id = any(:candidates)"
-        given["candidates"] = candidates
-    return where, given

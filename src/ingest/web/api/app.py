@@ -14,7 +14,9 @@ from ingest.web.api import (
     contact_reading,
     contact_writing,
     conversations,
+    segments,
     suggestions,
+    usage,
     workspace,
 )
 from ingest.web.api.access import Gate
@@ -29,6 +31,8 @@ MAX_UPLOAD_BYTES = 21 * 1024 * 1024
 
 # Paths with a fixed second part come first: a contact's identifier would match them too.
 ROUTERS = (
+    usage.router,
+    segments.router,
     suggestions.router,
     workspace.router,
     administration.router,

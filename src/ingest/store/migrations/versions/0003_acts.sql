@@ -216,32 +216,6 @@ CREATE INDEX ix_workflow_run_contact ON workflow_run (workspace_id, contact_id);
 CREATE INDEX ix_workflow_run_workflow ON workflow_run (workspace_id, workflow_id, id);
 CREATE UNIQUE INDEX uq_workflow_run_active ON workflow_run (workspace_id, contact_id, workflow_id) WHERE state = 'active';
 
--- A detached contact is in no list: leaving it out of their indexes makes detaching a matter of one small row each. Every
--- statement that goes by these indexes says so too.
-DROP INDEX ix_contact_activity, ix_contact_search, ix_contact_name_key, ix_contact_created_at, ix_contact_country_code,
-           ix_contact_language, ix_contact_assignee_id, ix_contact_lifecycle_id;
-CREATE INDEX ix_contact_activity ON contact (workspace_id, activity_hour) WHERE deletion_job_id is null;
-CREATE INDEX ix_contact_search ON contact USING gin (search_terms(workspace_id, search_text)) WHERE deletion_job_id is null;
-CREATE INDEX ix_contact_name_key ON contact (workspace_id, name_key, id) WHERE deletion_job_id is null;
-CREATE INDEX ix_contact_created_at ON contact (workspace_id, created_at, id) WHERE deletion_job_id is null;
-CREATE INDEX ix_contact_country_code ON contact (workspace_id, country_code, id)
-    WHERE country_code IS NOT NULL AND deletion_job_id is null;
-CREATE INDEX ix_contact_language ON contact (workspace_id, language, id)
-    WHERE language IS NOT NULL AND deletion_job_id is null;
-CREATE INDEX ix_contact_assignee_id ON contact (workspace_id, assignee_id, id)
-    WHERE assignee_id IS NOT NULL AND deletion_job_id is null;
-CREATE INDEX ix_contact_lifecycle_id ON contact (workspace_id, lifecycle_id, id)
-    WHERE lifecycle_id IS NOT NULL AND deletion_job_id is null;
-
-CREATE OR REPLACE FUNCTION contacts_with_terms(terms bigint[], at_most integer) RETURNS SETOF bigint
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, public ROWS 200 AS $$
-    SELECT id FROM public.contact
-    WHERE workspace_id = current_setting('ingest.workspace_id')::bigint
-      AND deletion_job_id IS NULL
-      AND public.search_terms(workspace_id, search_text) @> terms
-    LIMIT at_most
-$$;
-
 ALTER TABLE auto_merge_rule ENABLE ROW LEVEL SECURITY;
 CREATE POLICY auto_merge_rule_wall ON auto_merge_rule TO ingest_api USING (workspace_id = current_setting('ingest.workspace_id')::bigint);
 GRANT SELECT, INSERT, UPDATE, DELETE ON auto_merge_rule TO ingest_api;
