@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 import yaml
-from prometheus_client import Counter, Histogram
+from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
 from ingest.channels.registry import CODES, get_adapter
@@ -18,8 +18,9 @@ from ingest.runtime import Runtime
 from ingest.settings import Settings
 from ingest.store.spool import Spool
 from ingest.web import metrics as web_metrics
+from ingest.web.app import WebApp
 from ingest.web.operations import DatabaseCollector, SpoolCollector
-from workers import metrics as worker_metrics
+from workers.app import make_worker
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "operations.md").read_text()
@@ -29,6 +30,8 @@ DASHBOARD = json.loads((DOCS / "operations" / "grafana-dashboard.json").read_tex
 METRIC = re.compile(r"\bingest_[a-z_]+\b")
 SELECTOR = re.compile(r"\b(ingest_[a-z_]+)\{([^}]*)\}")
 GROUPED = re.compile(r"\bby \(([^)]*)\)")
+# Between them these two import every module that counts something.
+PROCESSES = (WebApp, make_worker)
 # Put on every series by Prometheus itself.
 TARGET_LABELS = {"instance", "job"}
 
@@ -54,10 +57,9 @@ def empty_database() -> Iterator[NoRows]:
 def exported(spool_directory: Path) -> dict[str, set[str]]:
     """Return every series that the code exports, with its labels."""
     found: dict[str, set[str]] = {}
-    for module in (web_metrics, worker_metrics):
-        for metric in vars(module).values():
-            if isinstance(metric, MetricWrapperBase):
-                found |= series_of(metric)
+    for metric in list(REGISTRY._collector_to_names):
+        if isinstance(metric, MetricWrapperBase) and metric.describe()[0].name.startswith("ingest_"):
+            found |= series_of(metric)
     runtime = cast(Runtime, SimpleNamespace(begin=empty_database, spool=lambda: Spool(spool_directory, 1)))
     for collector in (DatabaseCollector(runtime), SpoolCollector(runtime)):
         for family in collector.collect():
