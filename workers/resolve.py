@@ -22,7 +22,7 @@ def resolver_of(runtime: Runtime) -> Resolver:
     """Return the process's resolver: its short-lived memory belongs to one runtime."""
     if id(runtime) not in _resolvers:
         _resolvers.clear()
-        _resolvers[id(runtime)] = Resolver(runtime.sealer, runtime.settings.late_after_seconds)
+        _resolvers[id(runtime)] = Resolver(runtime.sealer, runtime.settings.late_after_seconds, runtime.salts)
     return _resolvers[id(runtime)]
 
 

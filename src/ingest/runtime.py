@@ -1,5 +1,6 @@
 """Wires the settings into engine, publisher, sealer and spool. The only place that does."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,11 @@ class Runtime:
     def sealer(self) -> Sealer:
         """The sealer of channel secrets."""
         return Sealer(self.settings.secret_keys)
+
+    @cached_property
+    def salts(self) -> tuple[bytes, ...]:
+        """The salts of kept blocks, newest first: one a secret key, so that rotating keys forgets no block."""
+        return tuple(hashlib.sha256(b"block-list:" + key.encode()).digest() for key in self.settings.secret_keys)
 
     @property
     def conninfo(self) -> str:

@@ -103,8 +103,9 @@ class Resolver:
 
     MAX_HINTS = 200_000
 
-    def __init__(self, sealer: Sealer, late_after_seconds: float = 900) -> None:
+    def __init__(self, sealer: Sealer, late_after_seconds: float = 900, salts: Sequence[bytes] = ()) -> None:
         self.late_after_seconds = late_after_seconds
+        self.salts = salts
         self._sealer = sealer
         self._endpoints: dict[tuple[int, int], tuple[float, Endpoint]] = {}
         self._workspaces: dict[int, tuple[float, Workspace]] = {}

@@ -13,6 +13,7 @@ from ingest.domain.contact_keys import PHONE_SCHEME
 from ingest.domain.profiles import Facts, Key, first_provenance, read_facts
 from ingest.errors import Transient
 from ingest.pipeline.resolve.batch import Batch, Item, Resolver, addresses_of, cycle_of
+from ingest.pipeline.resolve.turned_away import drop_items, find_turned_away
 from ingest.store.contacts import Activity, lock_contacts
 from ingest.store.conversations import reserve_conversation_ids
 from ingest.store.identities import (
@@ -54,6 +55,9 @@ def find_people(tx: Transaction, resolver: Resolver, batch: Batch) -> None:
         known = _look_up(tx, resolver, wanted)
         missing = _missing_people(makers, known)
         if missing:
+            turned_away = _turn_away(tx, resolver, batch, missing)
+            missing = [person for person in missing if person.address not in turned_away]
+            makers = [item for item in makers if item.address not in turned_away]
             known |= _make_people(tx, resolver, batch, missing)
             if any(person.address not in known for person in missing):
                 continue
@@ -110,6 +114,20 @@ def _missing_people(makers: Sequence[Item], known: dict[Address, FoundIdentity])
         for address in addresses:
             people[address] = person
     return list({id(person): person for person in people.values()}.values())
+
+
+def _turn_away(tx: Transaction, resolver: Resolver, batch: Batch, missing: Sequence[_Person]) -> set[Address]:
+    """Drop the items of newcomers whom a block covers; return their addresses."""
+    workspaces = resolver.workspaces(tx, {person.items[0].workspace_id for person in missing})
+    newcomers: dict[Address, tuple[int, tuple[Key, ...]]] = {}
+    for person in missing:
+        workspace_id = person.items[0].workspace_id
+        by_key = workspaces[workspace_id].settings.get("block_by_key")
+        newcomers[person.address] = (workspace_id, person.newest_facts()[0].keys if by_key else ())
+    found = find_turned_away(tx, resolver.salts, newcomers)
+    items = [item for person in missing if person.address in found for item in person.items]
+    drop_items(batch, items)
+    return {item.address for item in items}
 
 
 def _make_people(
