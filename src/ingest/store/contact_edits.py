@@ -36,7 +36,11 @@ class ContactEdit:
     phone_valid: bool | None = None
 
 
-LOCK_KEY = text("select pg_advisory_xact_lock(hashtextextended(:key, :workspace_id))")
+# In order, so that two transactions wait for each other in one direction only.
+LOCK_KEYS = text("""
+    select pg_advisory_xact_lock(hashtextextended(key, :workspace_id))
+    from (select key from unnest(cast(:keys as text[])) as wanted (key) order by key) as ordered
+""")
 
 FIND = text("""
     select id, first_name, last_name, phone, email, country_code, language, avatar_url, fields, provenance, phone_valid
@@ -111,8 +115,8 @@ SET_LIFECYCLE = text("""
 
 def lock_keys(tx: Connection, workspace_id: int, keys: Collection[str]) -> None:
     """Let nobody else make a contact under these keys until the transaction ends."""
-    for key in sorted(set(keys)):
-        tx.execute(LOCK_KEY, {"workspace_id": workspace_id, "key": key})
+    if keys:
+        tx.execute(LOCK_KEYS, {"workspace_id": workspace_id, "keys": sorted(set(keys))})
 
 
 def get_edited(tx: Connection, workspace_id: int, ids: Sequence[int]) -> dict[int, EditedContact]:

@@ -14,3 +14,13 @@ ENTER = text("""
 def enter_workspace(tx: Connection, workspace_id: int) -> None:
     """Put the transaction under the role that row-level security binds, for this workspace, until its end."""
     tx.execute(ENTER, {"role": API_ROLE, "workspace_id": str(workspace_id)})
+
+
+NAME = text("""
+    select set_config('ingest.workspace_id', :workspace_id, true), set_config('plan_cache_mode', 'force_custom_plan', true)
+""")
+
+
+def name_workspace(tx: Connection, workspace_id: int) -> None:
+    """Say which workspace the lookups of lists are for, without leaving the worker's own role."""
+    tx.execute(NAME, {"workspace_id": str(workspace_id)})

@@ -1,8 +1,8 @@
 """One authorised request: proved, allowed, within its rate, and in a transaction that sees its workspace only."""
 
 import hashlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -37,6 +37,8 @@ class Call:
     base_url: str
     path: str
     user_agent: str
+    # Another transaction behind the same wall, for answers that are sent after this one has ended.
+    reopen: Callable[[], AbstractContextManager[Connection]]
 
     @property
     def tx(self) -> Connection:
@@ -78,7 +80,14 @@ class Access:
                 runtime.settings.public_url,
                 self.request.url.path,
                 self.request.headers.get("user-agent", ""),
+                self._reopen,
             )
+
+    @contextmanager
+    def _reopen(self) -> Iterator[Connection]:
+        with self.gate.runtime.begin() as tx:
+            enter_workspace(tx, self.principal.workspace_id)
+            yield tx
 
     def idempotency_key(self) -> str | None:
         """Return the call's idempotency key, if it has one. Raises Invalid for one that is too long."""

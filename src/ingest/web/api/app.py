@@ -2,25 +2,33 @@
 
 import msgspec
 from fastapi import FastAPI
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.runtime import Runtime
 from ingest.store.tokens import DEFAULT_REQUESTS_PER_SECOND
 from ingest.web.api import (
     administration,
+    blocks,
     contact_lists,
     contact_marks,
     contact_reading,
     contact_writing,
     conversations,
+    deletions,
+    merges,
     segments,
     suggestions,
+    transfers,
     usage,
+    workflows,
     workspace,
 )
 from ingest.web.api.access import Gate
-from ingest.web.api.errors import install_error_handlers
+from ingest.web.api.errors import error_response, install_error_handlers
 from ingest.web.api.limits import RateHeaders
 
 # The first is what the document describes; clients with a fixed path use the other.
@@ -31,6 +39,7 @@ MAX_UPLOAD_BYTES = 21 * 1024 * 1024
 
 # Paths with a fixed second part come first: a contact's identifier would match them too.
 ROUTERS = (
+    transfers.router,
     usage.router,
     segments.router,
     suggestions.router,
@@ -38,6 +47,10 @@ ROUTERS = (
     administration.router,
     contact_lists.router,
     contact_marks.bulk_router,
+    merges.router,
+    blocks.router,
+    deletions.router,
+    workflows.router,
     contact_reading.router,
     contact_writing.router,
     contact_marks.router,
@@ -49,6 +62,39 @@ DESCRIPTION = """
 Contacts, conversations and messages of a workspace. The calls that respond.io's developer API has are answered as it does;
 ours come beside. Errors always have the shape `ErrorBody`.
 """
+
+
+class BodyLimit:
+    """Answers 413 to a body that is longer than its path may have, before it is read whole."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        limit = MAX_UPLOAD_BYTES if scope["path"].endswith("/import") else MAX_BODY_BYTES
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            await _too_large(limit)(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_within() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                raise HTTPException(413, f"at most {limit} bytes")
+            return message
+
+        await self._app(scope, receive_within, send)
+
+
+def _too_large(limit: int) -> JSONResponse:
+    return error_response(413, f"at most {limit} bytes", "too_large")
 
 
 class TrailingSlash:
@@ -74,7 +120,11 @@ def build_api(runtime: Runtime) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(RateHeaders, default=DEFAULT_REQUESTS_PER_SECOND), Middleware(TrailingSlash)],
+        middleware=[
+            Middleware(RateHeaders, default=DEFAULT_REQUESTS_PER_SECOND),
+            Middleware(TrailingSlash),
+            Middleware(BodyLimit),
+        ],
     )
     app.state.gate = Gate(runtime)
     for root in ROOTS:

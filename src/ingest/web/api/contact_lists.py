@@ -4,15 +4,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ingest.domain.filters import Context, named_in, read_filter
-from ingest.domain.moments import read_zone
 from ingest.domain.refusals import Invalid
+from ingest.pipeline.contact_queries import FilterGiven, make_query
 from ingest.store.contact_lists import ContactQuery, Sort, count_contacts, list_contact_ids, list_contact_window
 from ingest.store.custom_fields import list_custom_fields
-from ingest.store.filter_sql import compile_filter, compile_search
-from ingest.store.lifecycles import list_stages
-from ingest.store.tags import find_tags
-from ingest.store.views.channels import list_channels
 from ingest.store.views.contacts import list_contacts
 from ingest.web.api.access import Call
 from ingest.web.api.paging import Page, Paging, make_page
@@ -22,8 +17,6 @@ from ingest.web.api.shapes import ContactShape, Shape, read_contact
 router = make_router("Contact list")
 
 WINDOW = 2500
-MAX_CHANNELS = 1000
-MAX_NAMES = 5000
 
 SortName = Literal["id", "-id", "name", "-name", "createdAt", "-createdAt", "lastMessage", "-lastMessage"]
 
@@ -46,6 +39,10 @@ class FilterRequest(BaseModel):
         ],
     )
 
+    def given(self) -> FilterGiven:
+        """Return it as the pipeline reads it."""
+        return FilterGiven(self.filter, self.search or "", self.timezone or "")
+
 
 class ListRequest(FilterRequest):
     """Whom to list, in which order."""
@@ -55,24 +52,15 @@ class ListRequest(FilterRequest):
 
 def read_query(call: Call, given: FilterRequest, sort: str = "id", *, is_blocked: bool = False) -> ContactQuery:
     """Return the checked query. Raises Invalid saying which condition is wrong."""
-    definitions = list_custom_fields(call.tx, call.workspace_id)
-    tags, stages, channels = _named(call, given.filter)
-    context = Context(read_zone(given.timezone), call.now, definitions, channels, tags, stages)
-    compiled = compile_search(given.search or "", compile_filter(read_filter(given.filter, context)))
     name: Sort = sort.removeprefix("-")  # type: ignore[assignment] # one of the names of SortName
-    return ContactQuery(compiled, name, sort.startswith("-"), is_blocked)
-
-
-def _named(call: Call, given: dict[str, Any]) -> tuple[dict[str, int], dict[str, int], dict[str, int]]:
-    """Return the ids of the tags, lifecycle stages and channels that the filter may name, by lower-case name."""
-    names = sorted(named_in(given))[:MAX_NAMES]
-    if not names:
-        return {}, {}, {}
-    tags = {name: tag.id for name, tag in find_tags(call.tx, call.workspace_id, names).items()}
-    stages = {stage.name.lower(): stage.id for stage in list_stages(call.tx, call.workspace_id)}
-    channels = list_channels(call.tx, call.workspace_id, 0, MAX_CHANNELS)
-    by_name = {channel.name.lower(): channel.id for channel in channels}
-    return tags, stages, {**by_name, **{str(channel.id): channel.id for channel in channels}}
+    return make_query(
+        call.uow,
+        call.workspace_id,
+        given.given(),
+        name,
+        is_descending=sort.startswith("-"),
+        is_blocked=is_blocked,
+    )
 
 
 def read_page(call: Call, ids: list[int]) -> list[ContactShape]:
