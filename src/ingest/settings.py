@@ -55,7 +55,6 @@ class Settings(BaseSettings):
     """A message accepted this long after the provider's time for it is marked late and starts no automation."""
     spool_max_bytes: int = Field(2 * GIB, ge=MIB)
     """How much may be kept on disk while the database is away; beyond it webhooks are answered 503."""
-    max_body_bytes: int = Field(MIB, ge=1024)
     database_pool_size: int = Field(4, ge=1, le=100)
     worker_processes: int = Field(1, ge=1, le=64)
     broker_prefix: str = "ingest"

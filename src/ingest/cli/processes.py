@@ -1,6 +1,7 @@
 """`ingest worker`, `ingest beat` and `ingest lmtp`: what the Procfile starts, beside the web process."""
 
 import os
+import socket
 from importlib import import_module
 
 import click
@@ -41,4 +42,7 @@ def started(process: str) -> Settings:
     settings.metrics_dir.mkdir(parents=True, exist_ok=True)
     # The metrics library looks for this when it is first imported, and then counts where every process can add up.
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.metrics_dir.absolute()))
+    # A process id is no name where containers share the directory: each of them counts its own from 1.
+    values = import_module("prometheus_client.values")
+    vars(values)["ValueClass"] = values.MultiProcessValue(lambda: f"{socket.gethostname()}-{os.getpid()}")
     return settings

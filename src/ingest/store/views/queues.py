@@ -20,15 +20,16 @@ BY_QUEUE = text("""
 """)
 DEAD = text("select queue, count(*) from dead_letter where state = 'open' group by queue")
 
-TALLIED = text("""
+# One statement, so that both sides of the account are of one snapshot.
+ACCOUNT = text("""
     select outcome, reason, sum(count) from tally
     where cast(:workspace_id as bigint) is null or workspace_id = :workspace_id
-    group by outcome, reason order by outcome, reason
-""")
-WAITING_REQUESTS = text("""
-    select coalesce(sum(weight), 0) from job
+    group by outcome, reason
+    union all
+    select 'waiting', '', coalesce(sum(weight), 0) from job
     where queue = 'resolve' and body is not null
       and (cast(:workspace_id as bigint) is null or workspace_id = :workspace_id)
+    order by 1, 2
 """)
 
 
@@ -83,13 +84,13 @@ def queue_figures(tx: Connection) -> list[QueueFigures]:
 
 def conservation(tx: Connection, workspace_id: int | None = None) -> Conservation:
     """Return the account of what was accepted, for one workspace or for all; a consistent picture in one snapshot."""
-    rows: list[tuple[str, str, Any]] = [tuple(row) for row in tx.execute(TALLIED, {"workspace_id": workspace_id})]
+    rows: list[tuple[str, str, Any]] = [tuple(row) for row in tx.execute(ACCOUNT, {"workspace_id": workspace_id})]
     items: dict[str, dict[str, int]] = {}
     for outcome, reason, count in rows:
         items.setdefault(outcome, {})[reason] = int(count)
     accepted = sum(items.pop("accepted", {}).values())
     resolved = sum(items.pop("resolved", {}).values())
-    waiting = int(tx.execute(WAITING_REQUESTS, {"workspace_id": workspace_id}).scalar_one())
+    waiting = sum(items.pop("waiting", {}).values())
     return Conservation(accepted, resolved, waiting, items)
 
 
