@@ -48,6 +48,7 @@ ROUTERS = (
     contact_lists.router,
     contact_marks.bulk_router,
     merges.router,
+    blocks.bulk_router,
     blocks.router,
     deletions.router,
     workflows.router,

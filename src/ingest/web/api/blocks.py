@@ -18,6 +18,8 @@ from ingest.web.api.routes import endpoint, make_router
 from ingest.web.api.shapes import ContactAnswer, Shape, seconds
 
 router = make_router("Block")
+# Comes first: an identifier would match "bulk" too.
+bulk_router = make_router("Block")
 
 MAX_BULK = 100_000
 
@@ -97,7 +99,7 @@ def _read_act(act: Any) -> BulkActShape:
     )
 
 
-@endpoint(router, "POST", "/contact/bulk/block", "contact.block", own=True, status=202)
+@endpoint(bulk_router, "POST", "/contact/bulk/block", "contact.block", own=True, status=202)
 def block_several(call: Call, body: BulkBlock) -> BulkActShape:
     """Block many contacts in the background."""
     act_id = add_bulk_block(call.uow, call.workspace_id, body.contact_ids, body.terms(), actor_of(call))
@@ -105,7 +107,7 @@ def block_several(call: Call, body: BulkBlock) -> BulkActShape:
     return _read_act(get_bulk_act(call.uow, call.workspace_id, act_id))
 
 
-@endpoint(router, "POST", "/contact/bulk/unblock", "contact.block", own=True, status=202)
+@endpoint(bulk_router, "POST", "/contact/bulk/unblock", "contact.block", own=True, status=202)
 def unblock_several(call: Call, body: BulkIds) -> BulkActShape:
     """Lift the blocks of many contacts in the background."""
     act_id = add_bulk_unblock(call.uow, call.workspace_id, body.contact_ids, actor_of(call))
