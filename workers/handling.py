@@ -136,13 +136,12 @@ def handle_claim(runtime: Runtime, queue: str, claim: Claim) -> None:
 def _handle_suspect(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob) -> None:
     """Handle a job whose worker died or hung with it: alone, and set aside after three tries."""
     handler = HANDLERS.get((queue, job.name))
-    if handler is not None and handler.split is not None and job.weight > 1:
-        _split(runtime, claim, job, handler.split, pieces=job.weight)
+    if pieces := _cut(handler, job, job.weight):
+        _split(runtime, claim, job, pieces)
+    elif not job.is_solo:
+        _release(runtime, claim, [job], "worker_died", delay_seconds=0, solo=True)
     elif job.attempts > SOLO_TRIES:
         _set_aside(runtime, queue, claim, job, "worker_died")
-    elif not job.is_solo:
-        with runtime.begin() as tx:
-            release_jobs(tx, claim, [job.id], error="worker_died", delay_seconds=0, solo=True)
     else:
         _handle_together(runtime, queue, claim, [job], handler)
 
@@ -207,11 +206,11 @@ def _make_smaller(  # noqa: PLR0917 - one decision over everything known
     job = jobs[0]
     handler = HANDLERS.get((queue, job.name))
     if is_transient(failure):
-        _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=False)
+        _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=False, counts=False)
     elif len(jobs) > 1:
         _release(runtime, claim, jobs, reason, delay_seconds=0, solo=True)
-    elif job.weight > 1 and handler is not None and handler.split is not None:
-        _split(runtime, claim, job, handler.split, pieces=2)
+    elif pieces := _cut(handler, job, 2):
+        _split(runtime, claim, job, pieces)
     elif isinstance(failure, Permanent) or job.attempts >= SOLO_TRIES:
         _set_aside(runtime, queue, claim, job, reason)
     else:
@@ -219,19 +218,37 @@ def _make_smaller(  # noqa: PLR0917 - one decision over everything known
 
 
 def _release(
-    runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob], reason: str, *, delay_seconds: float, solo: bool
+    runtime: Runtime,
+    claim: Claim,
+    jobs: Sequence[ClaimedJob],
+    reason: str,
+    *,
+    delay_seconds: float,
+    solo: bool,
+    counts: bool = True,
 ) -> None:
+    ids = [job.id for job in jobs]
     with runtime.begin() as tx:
-        release_jobs(tx, claim, [job.id for job in jobs], error=reason, delay_seconds=delay_seconds, solo=solo)
+        release_jobs(tx, claim, ids, error=reason, delay_seconds=delay_seconds, solo=solo, counts=counts)
 
 
-def _split(runtime: Runtime, claim: Claim, job: ClaimedJob, split: Split, pieces: int) -> None:
-    """Replace the job by `pieces` smaller ones, each handled alone."""
-    groups = split(job.body or b"", pieces)
+def _cut(handler: Handler | None, job: ClaimedJob, count: int) -> list[tuple[bytes, int]]:
+    """Return the job's body in about so many pieces; none where it holds one item only, or cannot even be read."""
+    if handler is None or handler.split is None or job.weight <= 1:
+        return []
+    try:
+        return handler.split(job.body or b"", count)
+    except Exception as unreadable:
+        log.warning("job.unreadable", job_id=job.id, error=type(unreadable).__name__)
+        return []
+
+
+def _split(runtime: Runtime, claim: Claim, job: ClaimedJob, pieces: list[tuple[bytes, int]]) -> None:
+    """Replace the job by smaller ones, each handled alone."""
     with runtime.begin() as tx:
-        split_job(tx, job, groups)
+        split_job(tx, job, pieces)
         complete_jobs(tx, claim, [job.id])
-    log.warning("job.split", job_id=job.id, pieces=len(groups))
+    log.warning("job.split", job_id=job.id, pieces=len(pieces))
 
 
 def _set_aside(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob, reason: str) -> None:

@@ -115,7 +115,8 @@ COMPLETE = text("delete from job where id = any(:ids) and lease_id = :lease_id")
 
 RELEASE = text("""
     update job set lease_id = null, leased_until = null, last_error = :error, is_solo = is_solo or :solo,
-                   attempts = case when :solo and not is_solo then 0 else attempts end,
+                   attempts = case when :solo and not is_solo then 0 when is_solo and not :counts then attempts - 1
+                                   else attempts end,
                    due_at = now() + make_interval(secs => :delay_seconds)
     where id = any(:ids) and lease_id = :lease_id
 """)
@@ -167,15 +168,30 @@ def complete_jobs(tx: Connection, claim: Claim, ids: Sequence[int] | None = None
 
 
 def release_jobs(
-    tx: Connection, claim: Claim, ids: Sequence[int], *, error: str, delay_seconds: float, solo: bool
+    tx: Connection,
+    claim: Claim,
+    ids: Sequence[int],
+    *,
+    error: str,
+    delay_seconds: float,
+    solo: bool,
+    counts: bool = True,
 ) -> None:
     """Give jobs back, due after the delay, with the error that stopped them; `solo` has them handled alone from now on.
 
-    A job that becomes solo begins to count its attempts anew: those before may have been its neighbours' fault.
+    A job that becomes solo begins to count its attempts anew: those before may have been its neighbours' fault. With
+    `counts` false a solo job's attempt is not one of its tries: the fault was outside.
     """
     tx.execute(
         RELEASE,
-        {"ids": list(ids), "lease_id": claim.lease_id, "error": error, "delay_seconds": delay_seconds, "solo": solo},
+        {
+            "ids": list(ids),
+            "lease_id": claim.lease_id,
+            "error": error,
+            "delay_seconds": delay_seconds,
+            "solo": solo,
+            "counts": counts,
+        },
     )
 
 
