@@ -82,13 +82,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent: at a rate, or as fast as answered (0). `senders` 0: every message from somebody new."""
+    """What is sent: at a rate, or as fast as answered (0), from senders numbered from `first` on.
+
+    `senders` 0: every message from somebody else.
+    """
 
     senders: int
     count: int
     seconds: float
     rate: float = 0
     label: str = ""
+    first: int = 0
 
 
 class Bench:
@@ -183,6 +187,7 @@ class Bench:
         command = [
             *(sys.executable, "-m", "benchmarks.load", "--url", site.system.url(), "--count", str(count)),
             *("--seconds", str(load.seconds), "--rate", str(load.rate), "--senders", str(load.senders)),
+            *("--first", str(load.first)),
             *("--connections", str(self.options.connections), "--seed", str(self.options.seed)),
             *("--run", f"{site.system.name}{time.monotonic_ns()}", *(("--samples", str(samples)) if samples else ())),
         ]

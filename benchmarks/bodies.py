@@ -58,11 +58,14 @@ def telegram_headers() -> dict[str, str]:
     return {"content-type": "application/json", "x-telegram-bot-api-secret-token": TELEGRAM_SECRET}
 
 
-def raw_requests(path: str, host: str, *, count: int, senders: int, seed: int, run: str) -> Iterator[bytes]:
-    """Give whole HTTP requests, ready to be written to a socket. `senders` 0: every message has a sender of its own."""
+def raw_requests(path: str, host: str, *, count: int, senders: int, first: int, seed: int, run: str) -> Iterator[bytes]:
+    """Give whole HTTP requests, ready to be written to a socket.
+
+    They are from `senders` people, numbered from `first` on; 0: every message has a sender of its own.
+    """
     random_numbers = random.Random(seed)
     for number in range(count):
-        sender = random_numbers.randrange(senders) if senders else number
+        sender = first + (random_numbers.randrange(senders) if senders else number)
         sent_at = int(time.time()) - random_numbers.randrange(60)
         body = whatsapp_body(sender, f"wamid.{run}.{number}", sent_at, f"Message {number}")
         headers = "".join(f"{name}: {value}\r\n" for name, value in whatsapp_headers(body).items())

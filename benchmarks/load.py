@@ -43,6 +43,7 @@ async def run(arguments: argparse.Namespace) -> dict[str, object]:
         f"{origin.host}:{origin.port}",
         count=arguments.count,
         senders=arguments.senders,
+        first=arguments.first,
         seed=arguments.seed,
         run=arguments.run,
     )
@@ -108,6 +109,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--rate", type=float, default=0, help="requests a second; 0: as fast as answered")
     parser.add_argument("--senders", type=int, default=20_000, help="0: every message has a sender of its own")
+    parser.add_argument("--first", type=int, default=0, help="the first sender's number")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--run", default="run")

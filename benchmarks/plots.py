@@ -54,7 +54,7 @@ def _latency(axes: Axes, scenario: Mapping[str, Any]) -> None:
 def _stored(axes: Axes, scenario: Mapping[str, Any]) -> None:
     costs: dict[int, list[float]] = defaultdict(list)
     for point in scenario["series"]["over_size"]:
-        if point["label"] != "full, senders from all":
+        if point["label"] in {"empty", "on the way", "full"}:
             costs[point["contacts"]].append(sum(spent for name, spent in point["cpu_us"].items() if name != "load"))
     sizes = sorted(costs)
     axes.plot(sizes, [statistics.median(costs[size]) for size in sizes], marker="o", color=COLOURS["ours"])

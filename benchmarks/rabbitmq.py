@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from benchmarks.systems import free_port
+
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-PORT, DIST_PORT, EPMD_PORT = 25_679, 25_680, 25_681
+PORT, DIST_PORT, EPMD_PORT = free_port(), free_port(), free_port()
 START_SECONDS = 90
 
 

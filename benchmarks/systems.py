@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -14,7 +15,15 @@ from pathlib import Path
 
 import psycopg
 
-PORT = 18_080
+
+def free_port() -> int:
+    """Return a port that nobody listens on: two benchmarks on one machine must not answer for each other."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+PORT = free_port()
 READY_SECONDS = 60
 # For the workers to connect once the web process answers.
 SETTLE_SECONDS = 3
@@ -95,8 +104,8 @@ def running(system: System, environment: Mapping[str, str], log_directory: Path)
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
     for process in processes:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGTERM)
+        # Each ends its own children, in its own time.
+        process.terminate()
     for process in processes:
         try:
             process.wait(20)

@@ -1,5 +1,7 @@
 """What a message costs when a million contacts and five million messages are there already."""
 
+from dataclasses import replace
+
 from benchmarks import seeding
 from benchmarks.bench import Bench, Found, Measured, Row, describe, median_stored
 from benchmarks.sites import Site
@@ -9,6 +11,7 @@ CONTACTS = 1_000_000
 MESSAGES_EACH = 5
 # Of the full size: what is measured on the way there.
 STEPS = (0.1, 1.0)
+WIDE, NEW = "full, senders from all", "full, every sender new"
 
 
 def stored(bench: Bench) -> Found:
@@ -26,7 +29,8 @@ def stored(bench: Bench) -> Found:
     for _ in range(options.rounds):
         _measure(bench, found, bench.site(ours(), options.senders), 0, options.senders, "empty")
         _measure(bench, found, full, there, options.senders, "full")
-    _measure(bench, found, full, there, there, "full, senders from all")
+    _measure(bench, found, full, there, there, WIDE)
+    _measure(bench, found, full, there, 0, NEW)
     found.rows += _rows(found, there)
     return found
 
@@ -39,7 +43,9 @@ def _fill(site: Site, there: int, count: int) -> float:
 def _measure(  # noqa: PLR0917 - what, where, and under which name
     bench: Bench, found: Found, site: Site, contacts: int, senders: int, label: str
 ) -> Measured:
-    run = bench.measure(site, bench.full_load(senders, label))
+    # Nobody has a number beyond those stored.
+    load = replace(bench.full_load(senders, label), first=0 if senders else contacts)
+    run = bench.measure(site, load)
     print(describe(run), flush=True)
     found.runs.append(run)
     point = {"contacts": contacts, "label": label, "stored_per_second": run.stored_per_second, "cpu_us": run.cpu_us}
@@ -49,7 +55,7 @@ def _measure(  # noqa: PLR0917 - what, where, and under which name
 
 def _rows(found: Found, contacts: int) -> list[Row]:
     empty, full = (median_stored(found.runs, "ours", label) for label in ("empty", "full"))
-    wide = median_stored(found.runs, "ours", "full, senders from all")
+    wide, new = (median_stored(found.runs, "ours", label) for label in (WIDE, NEW))
     size = f"{contacts:,} contacts and {contacts * MESSAGES_EACH:,} messages stored"
     same = f"{full / empty:.2f} × ({full:,.0f}/s to {empty:,.0f}/s)"
     return [
@@ -58,4 +64,5 @@ def _rows(found: Found, contacts: int) -> list[Row]:
             f"senders drawn from all {contacts:,} contacts, to the empty database",
             f"{wide / empty:.2f} × ({wide:,.0f}/s)",
         ),
+        Row(f"every sender new, with {size}", f"{new:,.0f}/s"),
     ]
