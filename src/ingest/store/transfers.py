@@ -42,7 +42,8 @@ COLUMNS = """id, kind,
                  select from dead_letter where dead_letter.workspace_id = transfer.workspace_id
                      and dead_letter.queue = 'transfer' and dead_letter.state = 'open'
                      and dead_letter.args @> jsonb_build_object('transfer_id', transfer.id))
-             then 'failed' else state end, options, file_name, total_count, done_count, counts, source, user_id, token_id, error,
+             then 'failed' else state end,
+             options, file_name, total_count, done_count, counts, source, user_id, token_id, error,
              created_at, started_at, finished_at, expires_at"""
 ADD = text("""
     insert into transfer (workspace_id, kind, options, file_name, source, user_id, token_id, created_at, expires_at)

@@ -14,13 +14,23 @@ from starlette.testclient import TestClient
 
 from ingest.domain.messages import external_hash
 from ingest.jobs.publisher import NoPublisher
+from ingest.jobs.transfer_types import BulkBatch, ExportBatch, ImportBatch
+from ingest.jobs.types import read_job
 from ingest.pipeline.administer import create_token
+from ingest.pipeline.transfer_bulk import bulk_batch
+from ingest.pipeline.transfer_export import export_batch
+from ingest.pipeline.transfer_import import import_batch
 from ingest.runtime import Runtime
 from ingest.store.unit_of_work import UnitOfWork
 
 SECRET_KEY = "not-a-real-key"
 ROOT = "/api/v2"
 numbers = itertools.count(1)
+STEPS: dict[str, Any] = {
+    ImportBatch.name: import_batch,
+    ExportBatch.name: export_batch,
+    BulkBatch.name: bulk_batch,
+}
 
 
 class QuietRuntime(Runtime):
@@ -175,3 +185,18 @@ class Space:
                 team=columns.get("team_id"),
             )[0][0]
         )
+
+    def work(self) -> int:
+        """Work off the queue `transfer` of this workspace, batch by batch, as its worker does; return how many jobs."""
+        done = 0
+        while rows := self.rows(
+            "select id, name, args from job where workspace_id = :w and queue = 'transfer' and due_at <= now() "
+            "order by id limit 1"
+        ):
+            row = rows[0]
+            with self.uow() as uow:
+                job = read_job(row.name, self.id, row.args)
+                STEPS[row.name](uow, job)
+                uow.tx.execute(text("delete from job where id = :id"), {"id": row.id})
+            done += 1
+        return done

@@ -1,5 +1,7 @@
 """Finding contacts: every operator of the filters, search, order, pages, the window."""
 
+# ruff: noqa: E501 - tables of cases
+
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
