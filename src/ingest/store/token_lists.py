@@ -24,6 +24,11 @@ PAGE = text("""
     where workspace_id = :workspace_id and case when :cursor < 0 then id < -:cursor else id > :cursor end
     order by case when :cursor < 0 then -id else id end limit :limit
 """)
+# The workspace's row stands for the number of its tokens.
+COUNT = text("""
+    select (select count(*) from api_token where workspace_id = :workspace_id and revoked_at is null)
+    from workspace where id = :workspace_id for update
+""")
 REVOKE = text("""
     update api_token set revoked_at = coalesce(revoked_at, now()) where workspace_id = :workspace_id and id = :id
 """)
@@ -33,6 +38,11 @@ def list_tokens(tx: Connection, workspace_id: int, cursor: int, limit: int) -> l
     """Return the tokens after the id, by id; with a negative cursor those before it, nearest first."""
     rows = tx.execute(PAGE, {"workspace_id": workspace_id, "cursor": cursor, "limit": limit})
     return [Token(*row) for row in rows]
+
+
+def count_tokens(tx: Connection, workspace_id: int) -> int:
+    """Return how many tokens work; nobody else makes one until the transaction ends."""
+    return int(tx.execute(COUNT, {"workspace_id": workspace_id}).scalar_one())
 
 
 def revoke_token(tx: Connection, workspace_id: int, token_id: int) -> bool:

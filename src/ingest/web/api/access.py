@@ -37,6 +37,7 @@ class Call:
     base_url: str
     path: str
     user_agent: str
+    runtime: Runtime
     # Another transaction behind the same wall, for answers that are sent after this one has ended.
     reopen: Callable[[], AbstractContextManager[Connection]]
 
@@ -49,6 +50,11 @@ class Call:
     def workspace_id(self) -> int:
         """The workspace of whoever asks."""
         return self.principal.workspace_id
+
+    @property
+    def secret_key(self) -> str:
+        """The installation's newest secret key."""
+        return self.runtime.settings.secret_keys[0]
 
     @property
     def now(self) -> datetime:
@@ -80,6 +86,7 @@ class Access:
                 runtime.settings.public_url,
                 self.request.url.path,
                 self.request.headers.get("user-agent", ""),
+                runtime,
                 self._reopen,
             )
 

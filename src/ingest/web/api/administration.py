@@ -9,12 +9,13 @@ from pydantic import Field
 from ingest.domain.access import RESTRICTIONS
 from ingest.domain.fields import DEFAULT_ORDER, read_email
 from ingest.domain.refusals import Conflict, Invalid, NotFound
+from ingest.pipeline.administer import create_token
 from ingest.store import lifecycles, users
 from ingest.store.audit_views import AuditEntry, list_audit_entries
 from ingest.store.closing_notes import add_closing_note
 from ingest.store.custom_fields import list_custom_fields, order_custom_fields
 from ingest.store.field_order import get_field_order, set_field_order
-from ingest.store.token_lists import Token, list_tokens, revoke_token
+from ingest.store.token_lists import Token, count_tokens, list_tokens, revoke_token
 from ingest.web.api.access import Call
 from ingest.web.api.paging import BIGGEST, Page, Paging, make_page
 from ingest.web.api.requests import Id, RequestShape
@@ -26,6 +27,7 @@ router = make_router("Administration")
 
 Number = Annotated[int, Path(ge=1, lt=BIGGEST)]
 RoleName = Literal["owner", "manager", "agent"]
+MAX_TOKENS = 10
 
 
 class NewUser(RequestShape):
@@ -152,6 +154,29 @@ def list_workspace_tokens(call: Call, page: Paging) -> Page[TokenShape]:
     """Return the tokens of the workspace. What they are is shown once, when they are made."""
     rows = list_tokens(call.tx, call.workspace_id, page.cursor, page.limit + 1)
     return make_page(call, page, rows, lambda row: row.id, _read_token)
+
+
+class NewToken(RequestShape):
+    """A token to make."""
+
+    name: str = Field("", max_length=100, description="n8n, make or zapier: changes are recorded under that source.")
+    role: RoleName = "owner"
+
+
+class MadeToken(Shape):
+    """The token itself: shown this once, and kept nowhere."""
+
+    token: str
+
+
+@endpoint(router, "POST", "/space/token", "workspace.tokens", own=True)
+def create_workspace_token(call: Call, body: NewToken) -> MadeToken:
+    """Make a token; a workspace has at most 10 that are not revoked."""
+    if count_tokens(call.tx, call.workspace_id) >= MAX_TOKENS:
+        raise Conflict(f"at most {MAX_TOKENS} tokens: revoke one first", word="too_many_tokens")
+    token = create_token(call.tx, call.workspace_id, body.role, body.name, call.secret_key)
+    call.audit("workspace.tokens", made=body.role)
+    return MadeToken(token=token)
 
 
 @endpoint(router, "DELETE", "/space/token/{token_id}", "workspace.tokens", own=True)

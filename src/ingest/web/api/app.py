@@ -21,6 +21,7 @@ from ingest.web.api import (
     deletions,
     merges,
     segments,
+    subscriptions,
     suggestions,
     transfers,
     usage,
@@ -33,6 +34,7 @@ from ingest.web.api.limits import RateHeaders
 
 # The first is what the document describes; clients with a fixed path use the other.
 ROOTS = ("/api/v2", "/v2")
+TRIGGER_ROOT = "/integration/n8n-api"
 MAX_BODY_BYTES = 1024 * 1024
 # The largest upload, an import, checks its own size.
 MAX_UPLOAD_BYTES = 21 * 1024 * 1024
@@ -131,6 +133,7 @@ def build_api(runtime: Runtime) -> FastAPI:
     for root in ROOTS:
         for router in ROUTERS:
             app.include_router(router, prefix=root, include_in_schema=root == ROOTS[0])
+    app.include_router(subscriptions.router, prefix=TRIGGER_ROOT)
     install_error_handlers(app)
     return app
 
