@@ -1,0 +1,243 @@
+"""Acts on contacts at the same time, on real connections: nobody deadlocks, every act ends as declared, nothing is lost."""
+
+# ruff: noqa: N802 - the names carry the lines of the specification
+
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine, text
+
+from ingest.domain.blocks import BlockTerms
+from ingest.domain.refusals import Conflict, Refused
+from ingest.jobs.act_types import PurgeDeletion
+from ingest.jobs.publisher import NoPublisher
+from ingest.pipeline.block import block_contacts, unblock_contacts
+from ingest.pipeline.delete import DeletionRequest, accept_deletion, purge_deletion
+from ingest.pipeline.merge import MergeRequest, merge_contacts
+from ingest.pipeline.resolve import Resolver, resolve_requests
+from ingest.pipeline.unmerge import unmerge_contact
+from ingest.runtime import make_engine
+from ingest.store.intake import encode_requests
+from ingest.store.unit_of_work import UnitOfWork, unit_of_work
+from ingest.store.views.queues import orphans
+from tests import builders
+from tests.builders import at
+from tests.pipeline_world import SEALER, Pipeline
+from workers.handling import is_transient
+
+PEOPLE = tuple(f"4477009005{number:02}" for number in range(10))
+
+
+@dataclass
+class Arena:
+    """A committed workspace with people on WhatsApp, and transactions of each thread's own."""
+
+    engine: Engine
+    pipeline: Pipeline
+    contact_ids: list[int]
+
+    @property
+    def workspace_id(self) -> int:
+        return self.pipeline.workspace_id
+
+    @contextmanager
+    def uow(self) -> Iterator[UnitOfWork]:
+        with unit_of_work(self.engine, NoPublisher(), lambda: datetime.now(UTC)) as uow:
+            yield uow
+
+    def do(self, act: Callable[[UnitOfWork], object]) -> object:
+        """Do the act in a transaction of its own, as often as workers and clients would; a refusal is its result."""
+        for _ in range(20):
+            try:
+                with self.uow() as uow:
+                    return act(uow)
+            except Refused as refusal:
+                return refusal
+            except Exception as failure:
+                if not is_transient(failure):
+                    raise
+        raise AssertionError("never came to rest")
+
+    def deliver(self, resolver: Resolver, sender: str, message_id: str) -> None:
+        """Deliver a message."""
+        body = builders.whatsapp_text(sender, message_id, message_id, at(0))
+        raw = encode_requests([self.pipeline.request("whatsapp_cloud", body)])
+        self.do(lambda uow: resolve_requests(uow, resolver, [raw]))
+
+    def scalar(self, statement: str, **given: Any) -> Any:
+        with self.engine.connect() as connection:
+            return connection.execute(text(statement), given).scalar()
+
+
+@pytest.fixture
+def arena(database_url: str) -> Iterator[Arena]:
+    engine = make_engine(database_url, "races", pool_size=8)
+    with engine.begin() as tx:
+        pipeline = Pipeline(tx)
+        for number, sender in enumerate(PEOPLE):
+            pipeline.deliver("whatsapp_cloud", builders.whatsapp_text(sender, f"first.{number}", "Hello", at(0)))
+        ids = [pipeline.contact_of("whatsapp_cloud", sender).id for sender in PEOPLE]
+    yield Arena(engine, pipeline, ids)
+    engine.dispose()
+
+
+def together(*acts: Callable[[], object]) -> list[object]:
+    """Do the acts in threads that start at the same moment; return their results."""
+    gate = threading.Barrier(len(acts))
+
+    def wait_and_do(act: Callable[[], object]) -> object:
+        gate.wait()
+        return act()
+
+    with ThreadPoolExecutor(len(acts)) as pool:
+        return [each.result() for each in [pool.submit(wait_and_do, act) for act in acts]]
+
+
+def test_B28_crossing_merges_end_with_one_winner_and_a_loser_that_is_told(arena: Arena) -> None:
+    for one, other in zip(arena.contact_ids[::2], arena.contact_ids[1::2], strict=True):
+        results = together(
+            lambda one=one, other=other: arena.do(
+                lambda uow: merge_contacts(uow, MergeRequest(arena.workspace_id, one, other))
+            ),
+            lambda one=one, other=other: arena.do(
+                lambda uow: merge_contacts(uow, MergeRequest(arena.workspace_id, other, one))
+            ),
+        )
+        losers = [each for each in results if isinstance(each, Refused)]
+        assert len(losers) == 1
+        assert isinstance(losers[0], Conflict)
+        assert losers[0].word == "merged_into"
+    assert arena.scalar("select count(*) from contact where merged_into is not null") == 5
+
+
+def test_B52_merge_while_deleting_ends_with_one_of_two_declared_outcomes(arena: Arena) -> None:
+    for kept, absorbed in zip(arena.contact_ids[::2], arena.contact_ids[1::2], strict=True):
+        merged, deleted = together(
+            lambda kept=kept, absorbed=absorbed: arena.do(
+                lambda uow: merge_contacts(uow, MergeRequest(arena.workspace_id, kept, absorbed))
+            ),
+            lambda absorbed=absorbed: arena.do(
+                lambda uow: accept_deletion(uow, DeletionRequest(arena.workspace_id, [absorbed]))
+            ),
+        )
+        words = {each.word for each in (merged, deleted) if isinstance(each, Refused)}
+        assert words in ({"gone"}, {"merged_into"})
+
+
+def test_B24_block_while_merging_never_merges_a_blocked_contact(arena: Arena) -> None:
+    for kept, absorbed in zip(arena.contact_ids[::2], arena.contact_ids[1::2], strict=True):
+        together(
+            lambda kept=kept, absorbed=absorbed: arena.do(
+                lambda uow: merge_contacts(uow, MergeRequest(arena.workspace_id, kept, absorbed))
+            ),
+            lambda absorbed=absorbed: arena.do(
+                lambda uow: block_contacts(uow, arena.workspace_id, [absorbed], BlockTerms())
+            ),
+        )
+    both = "select count(*) from contact where merged_into is not null and blocked_at is not null"
+    assert arena.scalar(both) == 0
+
+
+def test_B27_B37_and_T34_two_hundred_messages_during_merge_and_unmerge_are_all_stored(arena: Arena) -> None:
+    kept, absorbed = arena.contact_ids[:2]
+    stop = threading.Event()
+
+    def write(sender: str) -> None:
+        resolver = Resolver(SEALER)
+        for number in range(100):
+            arena.deliver(resolver, sender, f"{sender}.{number}")
+
+    def act() -> int:
+        count = 0
+        while not stop.is_set():
+            arena.do(lambda uow: merge_contacts(uow, MergeRequest(arena.workspace_id, kept, absorbed)))
+            arena.do(lambda uow: unmerge_contact(uow, arena.workspace_id, kept, absorbed))
+            count += 1
+            stop.wait(0.02)
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        acts = pool.submit(act)
+        writers = [pool.submit(write, sender) for sender in PEOPLE[:2]]
+        for writer in writers:
+            writer.result()
+        stop.set()
+        assert acts.result() > 1
+    assert arena.scalar("select count(*) from message where text like '%.%'") == 200
+    # The first sender's are all on the kept contact; the other's are where their identity was at that moment.
+    own = "select count(*) from message where text like :who and contact_id = :id"
+    assert arena.scalar(own, who=f"{PEOPLE[0]}.%", id=kept) == 100
+    there = sum(arena.scalar(own, who=f"{PEOPLE[1]}.%", id=each) for each in (kept, absorbed))
+    assert there == 100
+    wrong = (
+        "select count(*) from message join conversation on conversation.id = message.conversation_id "
+        "where conversation.contact_id <> message.contact_id"
+    )
+    assert arena.scalar(wrong) == 0
+    # Whatever is on the absorbed contact was written to it: what came while it was merged stayed with the kept one.
+    misplaced = "select count(*) from message where contact_id = :id and origin_contact_id <> :id"
+    assert arena.scalar(misplaced, id=absorbed) == 0
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_M6_everything_at_once_loses_nothing_and_leaves_no_orphans(arena: Arena, seed: int) -> None:
+    outcomes: Counter[str] = Counter()
+    sent: list[str] = []
+
+    def one_act(dice: random.Random, uow: UnitOfWork) -> object:
+        one, other = dice.sample(arena.contact_ids, 2)
+        match dice.choice(["merge", "merge", "unmerge", "block", "unblock", "delete"]):
+            case "merge":
+                return merge_contacts(uow, MergeRequest(arena.workspace_id, one, other))
+            case "unmerge":
+                return unmerge_contact(uow, arena.workspace_id, one, other)
+            case "block":
+                return block_contacts(uow, arena.workspace_id, [one, other], BlockTerms())
+            case "unblock":
+                return unblock_contacts(uow, arena.workspace_id, [one, other])
+            case _:
+                if dice.random() < 0.3:
+                    return accept_deletion(uow, DeletionRequest(arena.workspace_id, [one]))
+                return None
+
+    def acting(number: int) -> None:
+        dice = random.Random(f"{seed}.{number}")
+        for _ in range(60):
+            result = arena.do(lambda uow: one_act(dice, uow))
+            outcomes[result.word if isinstance(result, Refused) else "done"] += 1
+
+    def writing(number: int) -> None:
+        dice, resolver = random.Random(f"w{seed}.{number}"), Resolver(SEALER)
+        for count in range(60):
+            message_id = f"m{number}.{count}"
+            arena.deliver(resolver, dice.choice(PEOPLE), message_id)
+            sent.append(message_id)
+
+    actors = [partial(acting, number) for number in range(3)]
+    together(*actors, *(partial(writing, number) for number in range(2)))
+    assert outcomes["done"] > 0
+    stored = arena.scalar("select count(*) from message where text ~ '^m[01]\\.'")
+    dropped = arena.scalar("select count(*) from dropped_message")
+    assert stored + dropped == len(sent) == 120
+    for job_id in range(1, 1 + (arena.scalar("select max(id) from deletion_job") or 0)):
+        state = "running"
+        while state == "running":
+            with arena.uow() as uow:
+                state = purge_deletion(uow, PurgeDeletion(arena.workspace_id, job_id))
+        assert state == "completed"
+    with arena.engine.connect() as connection:
+        assert sum(orphans(connection).values()) == 0
+    astray = (
+        "select count(*) from identity join contact on contact.id = identity.contact_id "
+        "where contact.merged_into is not null or contact.deletion_job_id is not null"
+    )
+    assert arena.scalar(astray) == 0
