@@ -11,7 +11,7 @@ from benchmarks.scenarios.stored import stored
 from benchmarks.scenarios.throughput import brokers, known, new, workers
 
 SCENARIOS: dict[str, tuple[str, Callable[[Bench], Found]]] = {
-    "known": ("Messages of 20,000 known senders, beside naive and floor", known),
+    "known": ("Messages of known senders, beside naive and floor", known),
     "new": ("Every sender new, beside naive and floor", new),
     "latency": ("Latency over load, and until the API and the suggestions show it", latency),
     "stored": ("The same load on a database that is full already", stored),
