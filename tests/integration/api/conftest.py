@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import pytest
+from cryptography.fernet import Fernet
 from fastapi import FastAPI
 
 from ingest.settings import read_settings
@@ -18,7 +19,10 @@ def api_runtime(make_database: Callable[[], str]) -> Iterator[QuietRuntime]:
     """A runtime on a database of its own."""
     runtime = QuietRuntime(
         read_settings(
-            database_url=make_database(), broker_url="redis://127.0.0.1:1/0", public_url="https://api.example"
+            database_url=make_database(),
+            broker_url="redis://127.0.0.1:1/0",
+            public_url="https://api.example",
+            secret_key=Fernet.generate_key().decode(),
         )
     )
     yield runtime
