@@ -164,8 +164,13 @@ class Intake:
         try:
             await self._make_durable(encode_rows([request for request, _ in group]), len(group))
         except Unavailable as refused:
-            self.figures.refused += len(group)
             refusal = refused
+        except Exception as unforeseen:
+            # Whatever it is, nobody may wait for ever, and the next group may fare better.
+            log.exception("group.failed", requests=len(group))
+            refusal = Unavailable(type(unforeseen).__name__)
+        if refusal is not None:
+            self.figures.refused += len(group)
         for _, done in group:
             if done.done():
                 continue
@@ -221,6 +226,8 @@ class Intake:
                 await self._replay()
             except (psycopg.Error, TimeoutError, OSError) as away:
                 log.info("spool.waited", error=type(away).__name__)
+            except Exception:
+                log.exception("spool.failed")
 
     async def _replay(self) -> None:
         if not self._is_database_away and not await asyncio.to_thread(self._spool.size_bytes):
@@ -233,17 +240,24 @@ class Intake:
             # The database answers: new requests go there again, so that the spool's files can only become fewer.
             self._is_database_away = False
             await asyncio.to_thread(self._spool.release)
-            for file in self._spool.adopt():
+            for file in self._spool.adopt(_read_row):
                 await self._replay_file(connection, file)
         finally:
             await connection.close()
 
-    async def _replay_file(self, connection: psycopg.AsyncConnection[object], file: SpoolFile) -> None:
-        rows = [_row_decoder.decode(record) for record in file.records]
-        for row in rows:
+    async def _replay_file(self, connection: psycopg.AsyncConnection[object], file: SpoolFile[IntakeRow]) -> None:
+        for row in file.records:
             async with asyncio.timeout(DRAIN_SECONDS):
                 await add_intake_rows(connection, [row])
-        replayed = sum(row.weight for row in rows)
+        replayed = sum(row.weight for row in file.records)
         self.figures.replayed += replayed
         self._publisher.ring([queues.RESOLVE])
         log.info("spool.replayed", requests=replayed, damaged_bytes=len(file.damaged))
+
+
+def _read_row(record: bytes) -> IntakeRow | None:
+    """Return the row of a spool record, None where another release wrote it in a way we cannot read."""
+    try:
+        return _row_decoder.decode(record)
+    except msgspec.MsgspecError:
+        return None

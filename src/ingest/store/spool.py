@@ -8,17 +8,24 @@ torn tail was never promised to anybody; a record damaged later is set aside and
 import fcntl
 import os
 import struct
+import threading
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from ingest.errors import BadSetting, Transient
 
 MAGIC = b"ISP1"
 HEADER = struct.Struct(">4sII")
 SUFFIX = ".spool"
+# A file is read into memory as a whole when it is replayed.
+FILE_BYTES = 16 * 1024 * 1024
+
+T = TypeVar("T")
 
 
 class SpoolFull(Transient):
@@ -26,20 +33,22 @@ class SpoolFull(Transient):
 
 
 @dataclass(frozen=True, slots=True)
-class SpoolFile:
-    """What a spool file holds: the records that are whole, and the bytes that are not."""
+class SpoolFile(Generic[T]):
+    """What a spool file holds: the records that are whole and were understood, and the bytes of all else."""
 
     path: Path
-    records: tuple[bytes, ...]
+    records: tuple[T, ...]
     damaged: bytes
 
 
 class Spool:
-    """A directory of spool files. Not safe for use by several threads at once."""
+    """A directory of spool files. Appending and releasing are safe from several threads at once."""
 
-    def __init__(self, directory: Path, max_bytes: int) -> None:
+    def __init__(self, directory: Path, max_bytes: int, file_bytes: int = FILE_BYTES) -> None:
         self.directory = directory
         self.max_bytes = max_bytes
+        self._file_bytes = file_bytes
+        self._writing = threading.Lock()
         self._file: int | None = None
         self._path: Path | None = None
 
@@ -57,11 +66,20 @@ class Spool:
 
     def size_bytes(self) -> int:
         """Return the bytes that wait in all files of the directory."""
-        return sum(path.stat().st_size for path in self.directory.glob(f"*{SUFFIX}") if path.exists())
+        total = 0
+        for path in self.directory.glob(f"*{SUFFIX}"):
+            # Another process may just have replayed it.
+            with suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
 
     def append(self, records: Sequence[bytes]) -> None:
         """Append the records, durable when this returns. Raises SpoolFull and then keeps none of them."""
-        framed = b"".join(HEADER.pack(MAGIC, len(each), zlib.crc32(each)) + each for each in records)
+        framed = b"".join(map(_framed, records))
+        with self._writing:
+            self._append(framed)
+
+    def _append(self, framed: bytes) -> None:
         try:
             if self.size_bytes() + len(framed) > self.max_bytes:
                 raise SpoolFull("spool has reached its limit")
@@ -78,23 +96,29 @@ class Spool:
 
     def release(self) -> None:
         """Let go of the file being written, so that it can be replayed."""
+        with self._writing:
+            self._release()
+
+    def _release(self) -> None:
         if self._file is not None:
             os.close(self._file)
         self._file = self._path = None
 
-    def adopt(self) -> Iterator[SpoolFile]:
+    def adopt(self, read: Callable[[bytes], T | None]) -> Iterator[SpoolFile[T]]:
         """Yield each file that nobody is writing, oldest first; it is removed when the caller comes back for the next.
 
-        Abandoning the iteration, or an exception at the yield, keeps the file: replaying it again is harmless.
+        `read` makes something of a record; one it returns None for is set aside with the damaged bytes. Abandoning the
+        iteration, or an exception at the yield, keeps the file: replaying it again is harmless.
         """
         for path in sorted(self.directory.glob(f"*{SUFFIX}")):
             file = _lock(path)
             if file is None:
                 continue
             try:
-                content = path.read_bytes()
-                records, damaged = read_records(content)
-                yield SpoolFile(path, records, damaged)
+                whole, damaged = read_records(path.read_bytes())
+                understood = [(record, read(record)) for record in whole]
+                damaged += b"".join(_framed(record) for record, made in understood if made is None)
+                yield SpoolFile(path, tuple(made for _, made in understood if made is not None), damaged)
                 if damaged:
                     self._set_aside(path, damaged)
                 path.unlink()
@@ -103,12 +127,17 @@ class Spool:
 
     def _open(self) -> int:
         if self._file is not None and self._path is not None and self._path.exists():
-            return self._file
-        self.release()
+            has_room = os.fstat(self._file).st_size < self._file_bytes
+            if has_room:
+                return self._file
+        self._release()
         path = self.directory / f"{time.time_ns()}-{os.getpid()}{SUFFIX}"
-        self._file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
+        fresh = path.with_suffix(".new")
+        self._file = os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o600)
         self._path = path
+        # Locked before it gets its name: whoever looks for files to adopt never finds it free.
         fcntl.flock(self._file, fcntl.LOCK_EX)
+        fresh.rename(path)
         _sync_directory(self.directory)
         return self._file
 
@@ -116,6 +145,10 @@ class Spool:
         aside = self.directory / "damaged"
         aside.mkdir(exist_ok=True)
         (aside / path.name).write_bytes(damaged)
+
+
+def _framed(record: bytes) -> bytes:
+    return HEADER.pack(MAGIC, len(record), zlib.crc32(record)) + record
 
 
 def read_records(content: bytes) -> tuple[tuple[bytes, ...], bytes]:
