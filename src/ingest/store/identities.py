@@ -117,15 +117,24 @@ LINK = text("""
     on conflict do nothing
 """)
 
-# Contacts that hold one of the keys, locked; those that have no channel may be claimed by the key's own address.
+# Contacts that hold one of the keys, locked; those that have no channel may be claimed by the key's own address. Of a key
+# that a crowd shares a few are enough to know that it is nobody's alone.
 FIND_CLAIMABLE = text("""
-    select contact.id, contact_key.workspace_id, contact_key.match_key, contact_key.key
-    from unnest(cast(:workspace_ids as bigint[]), cast(:match_keys as text[])) as wanted (workspace_id, match_key)
-    join contact_key using (workspace_id, match_key)
-    join contact on contact.workspace_id = contact_key.workspace_id and contact.id = contact_key.contact_id
+    with found as materialized (
+        select wanted.workspace_id, wanted.match_key, held.key, held.contact_id
+        from unnest(cast(:workspace_ids as bigint[]), cast(:match_keys as text[])) as wanted (workspace_id, match_key)
+        cross join lateral (
+            select key, contact_id from contact_key
+            where contact_key.workspace_id = wanted.workspace_id and contact_key.match_key = wanted.match_key
+            order by contact_id
+            limit 50
+        ) as held
+    )
+    select contact.id, found.workspace_id, found.match_key, found.key
+    from found
+    join contact on contact.workspace_id = found.workspace_id and contact.id = found.contact_id
     where contact.merged_into is null and contact.deletion_job_id is null
     order by contact.workspace_id, contact.id
-    limit 1000
     for no key update of contact
 """)
 OF_CONTACTS = text("""

@@ -11,6 +11,7 @@ from ingest.pipeline.resolve.reading import read_batch
 from ingest.pipeline.resolve.storing import store_messages
 from ingest.store.dead_letters import add_dead_letters
 from ingest.store.effects import apply_effects, list_waiting_targets
+from ingest.store.planning import prefer_lookups
 from ingest.store.tallies import add_tally
 from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.workflow_interest import list_interested
@@ -21,6 +22,7 @@ EFFECTS_SPAN_SECONDS = 3
 
 def resolve_requests(uow: UnitOfWork, resolver: Resolver, bodies: Sequence[bytes]) -> Batch:
     """Resolve the requests in the rows' bodies and return what became of them. Safe to run twice."""
+    prefer_lookups(uow.tx)
     batch = read_batch(uow.tx, resolver, bodies)
     find_people(uow.tx, resolver, batch)
     stored = store_messages(uow, resolver, batch)
