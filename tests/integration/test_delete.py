@@ -20,6 +20,7 @@ from ingest.jobs.act_types import PurgeDeletion
 from ingest.pipeline.block import block_contacts
 from ingest.pipeline.delete import DeletionRequest, accept_deletion, cancel_deletion, purge_deletion
 from ingest.pipeline.merge import MergeRequest, merge_contacts
+from ingest.pipeline.resume import resume_acts
 from ingest.pipeline.unmerge import unmerge_contact
 from ingest.store.contact_registry import DEPENDENTS, REFERENCES
 from ingest.store.deletions import find_certificate, find_deletion, list_failures
@@ -330,6 +331,17 @@ def test_C18_the_certificate_counts_what_was_erased_and_names_nobody(world: Worl
     assert kept.body["contacts_hash"] == hashlib.sha256(",".join(map(str, sorted(ids))).encode()).hexdigest()
     canonical = json.dumps(kept.body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     assert bytes(kept.digest) == hashlib.sha256(canonical).digest()
+
+
+def test_P7_a_deletion_whose_job_was_set_aside_gets_a_new_one(world: World) -> None:
+    job_id = delete(world, world.make_contact()).deletion_job_id
+    assert resume_acts(world.uow(300)) == 0
+    world.run("delete from job")
+    assert resume_acts(world.uow(300)) == 1
+    assert world.jobs("purge_deletion") == [{"deletion_job_id": job_id}]
+    purge(world, job_id)
+    world.run("delete from job")
+    assert resume_acts(world.uow(300)) == 0
 
 
 def test_P5_no_orphans_are_left_in_any_table(world: World) -> None:

@@ -19,6 +19,7 @@ from ingest.pipeline import react
 from ingest.pipeline.block import block_contacts, unblock_contacts
 from ingest.pipeline.delete import DeletionRequest, accept_deletion
 from ingest.pipeline.merge import MergeRequest, merge_contacts
+from ingest.pipeline.resume import resume_acts
 from ingest.pipeline.workflows import (
     change_workflow,
     create_workflow,
@@ -366,3 +367,13 @@ def test_a_timer_of_an_earlier_wait_does_nothing(world: World) -> None:
     assert react.wake_runs(world.uow(timedelta(days=2).total_seconds()), [early]) == 0
     assert world.scalar("select step_id from workflow_run") == "w"
     assert wake(world) == 1
+
+
+def test_a_waiting_run_whose_timer_was_set_aside_gets_a_new_one(world: World) -> None:
+    contact_id = make_person(world)
+    start(world, make_workflow(world, {"id": "w", "kind": "wait", "seconds": 60}), contact_id)
+    world.run("delete from job")
+    assert resume_acts(world.uow(60)) == 0
+    assert resume_acts(world.uow(120)) == 1
+    assert wake(world) == 1
+    assert runs(world) == [(contact_id, "ended", "finished")]

@@ -332,6 +332,7 @@ workflow_run = Table(
     ),
     Index("ix_workflow_run_contact", "workspace_id", "contact_id"),
     Index("ix_workflow_run_workflow", "workspace_id", "workflow_id", "id"),
+    Index("ix_workflow_run_wake_at", "wake_at", postgresql_where=text("state = 'active'")),
 )
 
 # Who ever started a workflow, for those that run once a contact.

@@ -213,8 +213,10 @@ CREATE TABLE workflow_run (
 );
 
 CREATE INDEX ix_workflow_run_contact ON workflow_run (workspace_id, contact_id);
+CREATE INDEX ix_workflow_run_wake_at ON workflow_run (wake_at) WHERE state = 'active';
 CREATE INDEX ix_workflow_run_workflow ON workflow_run (workspace_id, workflow_id, id);
 CREATE UNIQUE INDEX uq_workflow_run_active ON workflow_run (workspace_id, contact_id, workflow_id) WHERE state = 'active';
+
 
 ALTER TABLE auto_merge_rule ENABLE ROW LEVEL SECURITY;
 CREATE POLICY auto_merge_rule_wall ON auto_merge_rule TO ingest_api USING (workspace_id = current_setting('ingest.workspace_id')::bigint);
