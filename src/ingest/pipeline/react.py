@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 from ingest.domain.actors import Actor
 from ingest.domain.workflow_runs import Answer, Facts, Run, Wishes, start, take_answer, wake
@@ -22,6 +23,7 @@ from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.workflow_events import tell_runs
 from ingest.store.workflows import Published, get_definitions, list_published
 
+Job = TypeVar("Job", bound=JobType)
 MAX_DEPTH = 5
 Pair = tuple[Published, int]
 """A workflow to be started for a contact."""
@@ -77,8 +79,8 @@ def _set_scene(uow: UnitOfWork, workspace_id: int, contact_ids: Collection[int])
     return Scene(uow, workspace_id, rows.get_facts(uow.tx, workspace_id, usable) if usable else {})
 
 
-def _by_workspace(jobs: Sequence[JobType]) -> dict[int, list[JobType]]:
-    groups: defaultdict[int, list[JobType]] = defaultdict(list)
+def _by_workspace(jobs: Sequence[Job]) -> dict[int, list[Job]]:
+    groups: defaultdict[int, list[Job]] = defaultdict(list)
     for job in jobs:
         groups[job.workspace_id].append(job)
     return dict(sorted(groups.items()))
@@ -91,7 +93,7 @@ def react_to_messages(uow: UnitOfWork, jobs: Sequence[ReactToMessages]) -> int:
     """
     taken = 0
     for workspace_id, group in _by_workspace(jobs).items():
-        asked = {each for job in group if isinstance(job, ReactToMessages) for each in job.contact_ids}
+        asked = {each for job in group for each in job.contact_ids}
         waiting = rows.contacts_with_waiting_runs(uow.tx, workspace_id, asked)
         if waiting:
             taken += _take_answers(_set_scene(uow, workspace_id, waiting))
@@ -139,12 +141,11 @@ def wake_runs(uow: UnitOfWork, jobs: Sequence[WakeRun]) -> int:
     """Take runs further whose time has come; return how many. A run that has moved on since is left alone."""
     woken = 0
     for workspace_id, group in _by_workspace(jobs).items():
-        timers = [job for job in group if isinstance(job, WakeRun)]
-        waits = {WaitKey(job.run_id, job.wait_number) for job in timers}
-        scene = _set_scene(uow, workspace_id, {job.contact_id for job in timers})
+        waits = {WaitKey(job.run_id, job.wait_number) for job in group}
+        scene = _set_scene(uow, workspace_id, {job.contact_id for job in group})
         due = [
             run
-            for run in rows.get_runs(uow.tx, workspace_id, {job.run_id for job in timers})
+            for run in rows.get_runs(uow.tx, workspace_id, {job.run_id for job in group})
             if run.waits_for is not None and WaitKey(run.id, run.wait_number) in waits and run.contact_id in scene.facts
         ]
         scene.add(due)
