@@ -44,13 +44,17 @@ class ReadableRequest(Request):
 
 
 class JsonRoute(APIRoute):
-    """A route that reads its request as `ReadableRequest`."""
+    """A route that admits its request before a byte of its body is read, and reads it as `ReadableRequest`."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """Return the handler, behind our way of reading."""
         handler = super().get_route_handler()
 
+        action = (self.openapi_extra or {})["x-action"]
+
         async def handle(request: Request) -> Response:
+            gate: Gate = request.app.state.gate
+            request.state.access = await gate.admit(request, action)
             answer: Response = await handler(ReadableRequest(request.scope, request.receive))
             return answer
 
@@ -84,7 +88,7 @@ def endpoint(
         is_raw = inspect.isclass(answer_type) and issubclass(answer_type, Response)
         router.add_api_route(
             path,
-            _runner(handler, action, TypeAdapter(Any if is_raw else answer_type), status),
+            _runner(handler, TypeAdapter(Any if is_raw else answer_type), status),
             methods=[method],
             status_code=status,
             response_model=None if is_raw else answer_type,
@@ -104,19 +108,13 @@ def _sentence(handler: Callable[..., Any]) -> str:
     return handler.__name__.replace("_", " ").capitalize()
 
 
-def access_to(action: str) -> Callable[[Request], Any]:
-    """Return the dependency that admits a request to an action."""
-
-    async def admit(request: Request) -> Access:
-        gate: Gate = request.app.state.gate
-        return await gate.admit(request, action)
-
-    return admit
+async def admitted(request: Request) -> Access:
+    """Return the access that the route has given the request."""
+    access: Access = request.state.access
+    return access
 
 
-def _runner(
-    handler: Callable[..., Any], action: str, adapter: TypeAdapter[Any], status: int
-) -> Callable[..., Response]:
+def _runner(handler: Callable[..., Any], adapter: TypeAdapter[Any], status: int) -> Callable[..., Response]:
     signature = inspect.signature(handler)
     hints = get_type_hints(handler, include_extras=True)
     call_name = next(iter(signature.parameters))
@@ -138,16 +136,16 @@ def _runner(
                 keep(call, key, status, body)
         return _json(body, status)
 
-    run.__signature__ = _signature(signature, hints, call_name, action)  # type: ignore[attr-defined]
+    run.__signature__ = _signature(signature, hints, call_name)  # type: ignore[attr-defined]
     del run.__wrapped__
     run.__annotations__ = {}
     return run
 
 
-def _signature(signature: inspect.Signature, hints: dict[str, Any], call_name: str, action: str) -> inspect.Signature:
+def _signature(signature: inspect.Signature, hints: dict[str, Any], call_name: str) -> inspect.Signature:
     """Return the signature that FastAPI reads: the handler's, with an access in place of the call."""
     access = inspect.Parameter(
-        "access", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Access, Depends(access_to(action))]
+        "access", inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[Access, Depends(admitted)]
     )
     others = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[name])
