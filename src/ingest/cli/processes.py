@@ -2,6 +2,7 @@
 
 import os
 import socket
+from functools import cache
 from importlib import import_module
 
 import click
@@ -44,5 +45,15 @@ def started(process: str) -> Settings:
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.metrics_dir.absolute()))
     # A process id is no name where containers share the directory: each of them counts its own from 1.
     values = import_module("prometheus_client.values")
-    vars(values)["ValueClass"] = values.MultiProcessValue(lambda: f"{socket.gethostname()}-{os.getpid()}")
+    vars(values)["ValueClass"] = values.MultiProcessValue(_process_name)
     return settings
+
+
+def _process_name() -> str:
+    # Asked for at every count, to find out about forks.
+    return _name_of(os.getpid())
+
+
+@cache
+def _name_of(pid: int) -> str:
+    return f"{socket.gethostname()}-{pid}"
