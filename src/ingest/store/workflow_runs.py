@@ -1,5 +1,6 @@
 """Workflow runs in sets: started, read under their contacts' locks, and written back with what they wait for."""
 
+from collections import defaultdict
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
@@ -73,9 +74,6 @@ SAVE = text("""
 # Under the contact's lock, whatever is stored for it later gets a greater id than any message of the workspace has now.
 FACTS = text("""
     select contact.id, first_name, last_name, phone, email, country_code, language, fields, status, last_channel_id,
-           (select coalesce(array_agg(lower(tag.name)), '{}') from contact_tag
-            join tag on tag.workspace_id = contact_tag.workspace_id and tag.id = contact_tag.tag_id
-            where contact_tag.workspace_id = contact.workspace_id and contact_tag.contact_id = contact.id) as tags,
            address.id as identity_id, coalesce(address.is_opted_out, false) as is_opted_out,
            coalesce((select max(id) from message where message.workspace_id = :workspace_id), 0) as last_message_id
     from contact
@@ -86,6 +84,12 @@ FACTS = text("""
         order by identity.id desc limit 1
     ) as address on true
     where contact.workspace_id = :workspace_id and contact.id = any(cast(:ids as bigint[]))
+""")
+
+TAGS_OF = text("""
+    select contact_tag.contact_id, lower(tag.name) as name
+    from contact_tag join tag on tag.workspace_id = contact_tag.workspace_id and tag.id = contact_tag.tag_id
+    where contact_tag.workspace_id = :workspace_id and contact_tag.contact_id = any(cast(:ids as bigint[]))
 """)
 
 # Late messages are read by people, not by workflows; automatic ones answer nothing.
@@ -230,7 +234,10 @@ def save_runs(tx: Connection, workspace_id: int, runs: Sequence[Run], now: datet
 
 def get_facts(tx: Connection, workspace_id: int, contact_ids: Collection[int]) -> dict[int, Facts]:
     """Return what runs may know of the contacts, by id."""
-    rows = tx.execute(FACTS, {"workspace_id": workspace_id, "ids": sorted(contact_ids)})
+    given = {"workspace_id": workspace_id, "ids": sorted(contact_ids)}
+    tags: defaultdict[int, set[str]] = defaultdict(set)
+    for row in tx.execute(TAGS_OF, given):
+        tags[row.contact_id].add(row.name)
     return {
         row.id: Facts(
             row.id,
@@ -238,14 +245,14 @@ def get_facts(tx: Connection, workspace_id: int, contact_ids: Collection[int]) -
                 **{name: getattr(row, name) for name in COLUMNS},
                 **{f"fields.{key}": each for key, each in row.fields.items()},
             },
-            set(row.tags),
+            tags[row.id],
             row.status,
             row.last_channel_id,
             row.identity_id,
             row.is_opted_out,
             row.last_message_id,
         )
-        for row in rows
+        for row in tx.execute(FACTS, given)
     }
 
 
