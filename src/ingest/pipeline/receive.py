@@ -66,7 +66,10 @@ class IntakeFigures:
 
 
 class Intake:
-    """Makes requests durable in groups. Lives in one event loop; owns one database connection and the spool."""
+    """Makes requests durable in groups. Lives in one event loop; owns one database connection and the spool.
+
+    A group that the database does not take within `write_seconds` goes to the spool.
+    """
 
     def __init__(
         self,
@@ -75,11 +78,13 @@ class Intake:
         publisher: Publisher,
         *,
         on_group: Callable[[int, float], None] = lambda size, seconds: None,
+        write_seconds: float = WRITE_SECONDS,
     ) -> None:
         self._conninfo = conninfo
         self._spool = spool
         self._publisher = publisher
         self._on_group = on_group
+        self._write_seconds = write_seconds
         self._waiting: list[tuple[RawRequest, asyncio.Future[None]]] = []
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
@@ -194,7 +199,7 @@ class Intake:
     async def _commit(self, rows: list[IntakeRow]) -> bool:
         """Return whether the rows are committed. False may also mean that nobody knows."""
         try:
-            async with asyncio.timeout(WRITE_SECONDS + (CONNECT_SECONDS if self._connection is None else 0)):
+            async with asyncio.timeout(self._write_seconds + (CONNECT_SECONDS if self._connection is None else 0)):
                 await add_intake_rows(await self._connect(), rows)
         except (psycopg.Error, TimeoutError, OSError) as away:
             self._is_database_away = True

@@ -43,26 +43,21 @@ def json_answer(status: int, error: str, message: str) -> Answer:
     return Answer(status, body, "application/json")
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int) -> bytes:
-    """Return the body. Raises BodyTooLarge beyond `limit` bytes, TimeoutError after ten seconds, ClientGone."""
+async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, seconds: float = BODY_SECONDS) -> bytes:
+    """Return the body. Raises BodyTooLarge beyond `limit` bytes, TimeoutError after so many seconds, ClientGone."""
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge
-    message = await receive()
-    if not message.get("more_body", False) and message["type"] == "http.request":
-        # Nearly every webhook arrives in one piece: no timer for those.
-        body = bytes(message.get("body", b""))
-        if len(body) > limit:
-            raise BodyTooLarge
-        return body
-    async with asyncio.timeout(BODY_SECONDS):
-        return await _read_pieces(receive, message, limit)
+    # The first piece is timed too: who sends a head and then nothing would otherwise hold a connection for ever.
+    async with asyncio.timeout(seconds):
+        return await _read_pieces(receive, limit)
 
 
-async def _read_pieces(receive: Receive, message: MutableMapping[str, Any], limit: int) -> bytes:
+async def _read_pieces(receive: Receive, limit: int) -> bytes:
     pieces: list[bytes] = []
     total = 0
     while True:
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         piece = bytes(message.get("body", b""))
@@ -72,7 +67,6 @@ async def _read_pieces(receive: Receive, message: MutableMapping[str, Any], limi
             raise BodyTooLarge
         if not message.get("more_body", False):
             return b"".join(pieces)
-        message = await receive()
 
 
 async def send_answer(send: Send, answer: Answer, *extra: tuple[bytes, bytes]) -> None:

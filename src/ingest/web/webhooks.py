@@ -17,7 +17,18 @@ from ingest.errors import BadPayload, BadSetting, BadShape, BadSignature
 from ingest.pipeline.receive import KEPT_HEADERS, Intake, Unavailable, prove
 from ingest.store.channels import Endpoint
 from ingest.store.intake import RawRequest
-from ingest.web.asgi import BodyTooLarge, ClientGone, Headers, Receive, Scope, Send, json_answer, read_body, send_answer
+from ingest.web.asgi import (
+    BODY_SECONDS,
+    BodyTooLarge,
+    ClientGone,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    json_answer,
+    read_body,
+    send_answer,
+)
 from ingest.web.endpoints import Endpoints
 from ingest.web.metrics import EDGE, count_edge
 
@@ -38,12 +49,18 @@ RETRY_AFTER = (b"retry-after", b"5")
 
 
 class Webhooks:
-    """Answers webhook calls. `public_url` is how providers see us: signatures over URLs are checked with it."""
+    """Answers webhook calls. `public_url` is how providers see us: signatures over URLs are checked with it.
 
-    def __init__(self, intake: Intake, endpoints: Endpoints, public_url: str) -> None:
+    A request's body may take `body_seconds` to arrive.
+    """
+
+    def __init__(
+        self, intake: Intake, endpoints: Endpoints, public_url: str, body_seconds: float = BODY_SECONDS
+    ) -> None:
         self._intake = intake
         self._endpoints = endpoints
         self._public_url = public_url
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -71,7 +88,7 @@ class Webhooks:
                 count_edge("unknown")
                 return UNKNOWN
             endpoint, adapter = known[0]
-            body = await read_body(receive, headers, adapter.max_body)
+            body = await read_body(receive, headers, adapter.max_body, self._body_seconds)
         except BodyTooLarge:
             count_edge("too_large")
             return TOO_LARGE
@@ -82,7 +99,7 @@ class Webhooks:
 
     async def _answer_bridge(self, scope: Scope, receive: Receive, headers: Headers) -> Answer:
         """Answer a bridge: the channel is the one of that name whose token the request carries."""
-        body = await read_body(receive, headers, BRIDGE_BODY_BYTES)
+        body = await read_body(receive, headers, BRIDGE_BODY_BYTES, self._body_seconds)
         try:
             name = decode_json(body)["channelId"]
         except (BadPayload, KeyError, TypeError):
