@@ -622,3 +622,13 @@ def test_custom_fields_keep_names_and_slugs_apart(space: Space) -> None:
     space.call("POST", "/space/custom_field", {"name": "my field!", "dataType": "text"}, 409)
     space.call("POST", "/space/custom_field", {"name": "L", "dataType": "list"}, 400)
     space.call("POST", "/space/custom_field", {"name": "X", "dataType": "colour"}, 400)
+
+
+def test_a43_after_a_merge_the_channels_of_both_are_there(space: Space) -> None:
+    kept, absorbed = space.contact(), space.contact()
+    channels = [space.channel("telegram"), space.channel("line")]
+    space.connect(kept, channels[0])
+    space.connect(absorbed, channels[1])
+    space.call("POST", "/contact/merge", {"contactIds": [kept, absorbed]})
+    shown = space.call("GET", f"/contact/id:{absorbed}/channels")["items"]
+    assert sorted(each["id"] for each in shown) == sorted(channels)

@@ -7,6 +7,7 @@ import pytest
 import time_machine
 
 from ingest.domain.forecast import forecast
+from ingest.store.active_contacts import count_active
 
 from .space import Space
 
@@ -123,6 +124,15 @@ def test_b56_a_merge_lowers_nothing_in_the_running_cycle(space: Space) -> None:
     space.run("update contact set merged_into = :kept where id = :id and workspace_id = :w", kept=kept, id=absorbed)
     current = space.call("GET", "/usage/active_contacts")["current"]
     assert (current["counted"], current["distinctAfterMerges"]) == (2, 1)
+
+
+def test_b57_a_contact_counts_once_a_cycle_however_often_it_is_counted(space: Space) -> None:
+    contact_id = space.contact()
+    row = (space.id, date(2026, 5, 1), contact_id, space.channel(), "incoming")
+    for _ in range(2):
+        with space.tx() as tx:
+            count_active(tx, [row, row])
+    assert len(space.rows("select 1 from active_contact where workspace_id = :w")) == 1
 
 
 def test_c20_a_contact_says_why_it_counted(space: Space) -> None:
