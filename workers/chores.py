@@ -10,6 +10,7 @@ from celery.schedules import crontab
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.pipeline import upkeep
+from ingest.pipeline.transfer_trim import trim_expired
 from ingest.pipeline.resume import resume_acts
 from ingest.runtime import Runtime
 from ingest.store.unit_of_work import UnitOfWork
@@ -33,6 +34,7 @@ CHORES: dict[str, Chore] = {
     "compact_tallies": Chore(30, upkeep.compact_tallies),
     "expire_effects": Chore(60, upkeep.expire_effects),
     "trim_history": Chore(600, upkeep.trim_history),
+    "trim_expired": Chore(600, trim_expired),
     "resume_acts": Chore(60, resume_acts),
     "sweep_duplicates": Chore(crontab(hour=3, minute=20), upkeep.sweep_duplicates),
 }

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ingest.jobs.transfer_types import ImportBatch
 from ingest.pipeline.transfer_import import import_batch
+from ingest.pipeline.transfer_trim import trim_expired
 
 from .conftest import MakeSpace
 from .space import ROOT, Space
@@ -375,3 +376,13 @@ def test_bulk_changes_are_not_for_agents_and_need_their_values(space: Space) -> 
         {"action": "x"},
     ):
         space.call("POST", "/contact/bulk", wrong, 422)
+
+
+def test_expired_transfers_and_old_idempotency_keys_go(space: Space) -> None:
+    made = space.call("POST", "/export", {}, 202)
+    space.owner.post(f"{ROOT}/contact/phone:+60123456789", json={"firstName": "A"}, headers={"Idempotency-Key": "k"})
+    space.run("update transfer set expires_at = now() - interval '1 second' where workspace_id = :w")
+    space.run("update idempotency_key set created_at = now() - interval '25 hours' where workspace_id = :w")
+    with space.uow() as uow:
+        assert trim_expired(uow) == {"transfers": 1, "idempotency_keys": 1}
+    space.call("GET", f"/export/{made['id']}", status=404)
