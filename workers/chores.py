@@ -10,8 +10,9 @@ from celery.schedules import crontab
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.pipeline import upkeep
-from ingest.pipeline.transfer_trim import trim_expired
+from ingest.pipeline.auto_merge import add_auto_merges
 from ingest.pipeline.resume import resume_acts
+from ingest.pipeline.transfer_trim import trim_expired
 from ingest.runtime import Runtime
 from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.upkeep import try_chore_lock
@@ -36,6 +37,7 @@ CHORES: dict[str, Chore] = {
     "trim_history": Chore(600, upkeep.trim_history),
     "trim_expired": Chore(600, trim_expired),
     "resume_acts": Chore(60, resume_acts),
+    "auto_merge": Chore(60, add_auto_merges),
     "sweep_duplicates": Chore(crontab(hour=3, minute=20), upkeep.sweep_duplicates),
 }
 
