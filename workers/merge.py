@@ -1,10 +1,11 @@
-"""Queue `merge`: acts on contacts that take their time, or wait for it: bulk acts, the ends of timed blocks."""
+"""Queue `merge`: acts on contacts that take their time, or wait for it: bulk acts, ends of timed blocks, auto-merges."""
 
 from collections.abc import Sequence
 
 import structlog
 
-from ingest.jobs.act_types import ContinueBulkAct, EndTimedBlock
+from ingest.jobs.act_types import AutoMerge, ContinueBulkAct, EndTimedBlock
+from ingest.pipeline.auto_merge import auto_merge
 from ingest.pipeline.block import continue_bulk_act, end_timed_block
 from ingest.store.unit_of_work import UnitOfWork
 from workers.handling import handles
@@ -25,3 +26,10 @@ def end_blocks(uow: UnitOfWork, jobs: Sequence[EndTimedBlock]) -> None:
     for job in sorted(jobs, key=lambda each: (each.workspace_id, each.contact_id)):
         if end_timed_block(uow, job):
             log.info("block.ended", contact_id=job.contact_id)
+
+
+@handles(AutoMerge)
+def merge_by_rules(uow: UnitOfWork, jobs: Sequence[AutoMerge]) -> None:
+    """Merge what the workspaces' rules say. Safe to run twice."""
+    for job in sorted(jobs, key=lambda each: each.workspace_id):
+        log.info("contacts.merged", workspace_id=job.workspace_id, count=auto_merge(uow, job))

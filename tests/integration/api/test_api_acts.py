@@ -10,7 +10,7 @@ import pytest
 from ingest.jobs.act_types import ContinueBulkAct, PurgeDeletion
 from ingest.pipeline.block import continue_bulk_act
 from ingest.pipeline.delete import purge_deletion
-from ingest.web.api import blocks, deletions, merges, workflows
+from ingest.web.api import blocks, deletions, merge_rules, merges, workflows
 from ingest.web.api.routes import routed
 
 from .conftest import MakeSpace
@@ -42,6 +42,12 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("POST", "/deletion/{deletion_id}/cancel"): MANAGERS,
     ("GET", "/deletion/{deletion_id}/failure/list"): MANAGERS,
     ("GET", "/deletion/{deletion_id}/certificate"): MANAGERS,
+    ("POST", "/merge/rule"): MANAGERS,
+    ("GET", "/merge/rule/list"): MANAGERS,
+    ("POST", "/merge/rule/{rule_id}/preview"): MANAGERS,
+    ("POST", "/merge/rule/{rule_id}/enable"): MANAGERS,
+    ("POST", "/merge/rule/{rule_id}/disable"): MANAGERS,
+    ("DELETE", "/merge/rule/{rule_id}"): MANAGERS,
     ("POST", "/workflow"): MANAGERS,
     ("GET", "/workflow/list"): EVERYBODY,
     ("GET", "/workflow/{workflow_id}"): EVERYBODY,
@@ -55,7 +61,9 @@ MATRIX: dict[tuple[str, str], set[str]] = {
     ("POST", "/contact/{identifier}/run/{run_id}/stop"): EVERYBODY,
     ("POST", "/contact/{identifier}/run/stop"): EVERYBODY,
 }
-ROUTES = routed([merges.router, blocks.bulk_router, blocks.router, deletions.router, workflows.router])
+ROUTES = routed(
+    [merge_rules.router, merges.router, blocks.bulk_router, blocks.router, deletions.router, workflows.router]
+)
 
 
 def purge(space: Space, deletion_id: int) -> None:
@@ -82,7 +90,7 @@ def test_A11_A70_A76_A84_and_A107_refused_calls_answer_403_and_leave_an_audit_li
     client = space.client(role)
     for (method, path), allowed in MATRIX.items():
         ids = {"suggestion_id": "1", "merge_id": "1", "identifier": "id:1", "bulk_act_id": "1", "deletion_id": "1"}
-        url = path.format(**ids, workflow_id="1", run_id="1")
+        url = path.format(**ids, workflow_id="1", run_id="1", rule_id="1")
         before = len(audited(space))
         status = client.request(method, f"{ROOT}{url}", json={}).status_code
         refused = [each for each in audited(space)[before:] if each[1] == "refused"]
@@ -206,6 +214,19 @@ def test_B31_an_idempotency_key_returns_the_first_answer(space: Space) -> None:
     client = space.client("owner", **{"Idempotency-Key": "once"})
     first = space.call("POST", "/contact/merge", {"contactIds": [kept, absorbed]}, client=client)
     assert space.call("POST", "/contact/merge", {"contactIds": [kept, absorbed]}, client=client) == first
+
+
+def test_C1_a_rule_is_tried_out_switched_on_and_removed(space: Space) -> None:
+    body = {"name": "Same", "keyKind": "phone", "agreeingFields": ["first_name"]}
+    rule = space.call("POST", "/merge/rule", body)
+    assert (rule["isEnabled"], rule["hourlyCap"]) == (False, 100)
+    path = f"/merge/rule/{rule['id']}"
+    assert space.call("POST", f"{path}/preview") == []
+    assert space.call("POST", f"{path}/enable")["isEnabled"] is True
+    assert space.call("POST", f"{path}/disable") == rule
+    assert space.call("GET", "/merge/rule/list") == [rule]
+    space.call("DELETE", path)
+    space.call("DELETE", path, status=404)
 
 
 # --- block -----------------------------------------------------------------------------------------------------------
