@@ -38,7 +38,7 @@ bench: $(DEV_STAMP) ## Measure messages/s against the comparators in benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
 
 faults: $(DEV_STAMP) ## Kill and stop everything under load, and count what was lost
-	$(BIN)/python -m pytest tests/acceptance -m faults -p no:randomly $(ARGS)
+	$(BIN)/python -m pytest -m faults -p no:randomly -s $(ARGS)
 
 lock: $(BIN)/python ## Resolve the dependencies anew and write requirements/*.txt with hashes
 	@test -x $(VENV)/lock/bin/uv || ($(BIN)/python -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv)
