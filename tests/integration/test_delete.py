@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 from ingest.domain.actors import Actor
 from ingest.domain.blocks import BlockTerms, address_hash
@@ -259,6 +259,23 @@ def test_A89_all_contacts_of_the_workspace_and_of_no_other(world: World) -> None
     purge(world, accepted.deletion_job_id)
     assert {row.id for row in world.rows("select id from contact")} == {foreign}
     assert len(ids) == accepted.contact_count
+
+
+def test_A88_there_is_no_upper_limit_and_a_thousand_take_the_statements_of_one(world: World) -> None:
+    def statements(count: int) -> int:
+        ids = load_contacts(world.tx, world.workspace_id, world.channel_ids[0], count, 0, first=count)
+        taken = 0
+
+        def tell(*_: object) -> None:
+            nonlocal taken
+            taken += 1
+
+        event.listen(world.tx, "before_cursor_execute", tell)
+        delete(world, *ids)
+        event.remove(world.tx, "before_cursor_execute", tell)
+        return taken
+
+    assert statements(1) == statements(1000)
 
 
 def test_P9_contacts_of_another_workspace_are_not_touched(world: World) -> None:

@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
 
 from ingest.domain.actors import Actor
 from ingest.domain.refusals import Conflict, Gone, Invalid, NotAllowed, NotFound
 from ingest.pipeline.merge import MergeRequest, merge_contacts, preview_merge
 from ingest.store.merges import list_absorbed, list_history
+from tests.acts_load import load_contacts
 from tests.acts_world import World
 
 PHONE, OTHER_PHONE = "+60123456789", "+60129999999"
@@ -266,3 +267,32 @@ def test_C14_a_preview_says_what_would_move_and_every_reason_against_it(world: W
     world.run("update contact set blocked_at = null")
     assert preview_merge(world.uow(), request).obstacles == ()
     assert world.scalar("select count(*) from merge_record") == 0
+
+
+def test_A61_the_merged_timeline_is_one_list_in_order_across_channels(world: World) -> None:
+    kept, absorbed = world.make_contact(), world.make_contact(channel=1)
+    words = ["one", "two", "three", "four"]
+    for number, each in enumerate(words):
+        world.make_message((kept, absorbed)[number % 2], each, channel_id=world.channel_ids[number % 2])
+    merge(world, kept, absorbed)
+    found = world.rows(
+        "select text from message where contact_id = :id order by sent_at, accepted_at, sequence, id", id=kept
+    )
+    assert [row.text for row in found] == words
+
+
+def test_B32_a_merge_takes_the_same_statements_for_one_row_as_for_hundreds(world: World) -> None:
+    def statements(rows: int) -> int:
+        kept, absorbed = load_contacts(world.tx, world.workspace_id, world.channel_ids[0], 2, rows, first=rows)
+        count = 0
+
+        def tell(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        event.listen(world.tx, "before_cursor_execute", tell)
+        merge(world, kept, absorbed)
+        event.remove(world.tx, "before_cursor_execute", tell)
+        return count
+
+    assert statements(1) == statements(300)

@@ -111,7 +111,7 @@ def test_A75_a_repeated_undo_or_unmerge_returns_the_first_result(world: World) -
     assert [kind for kind, _ in world.events(absorbed)] == ["contact.unmerged", "contact.unmerged"]
 
 
-def test_A72_A73_and_B34_what_came_before_goes_back_and_what_came_after_stays(world: World) -> None:
+def test_A72_A73_A74_and_B34_what_came_before_goes_back_and_what_came_after_stays(world: World) -> None:
     kept, absorbed = world.make_contact(), world.make_contact(channel=1, conversation="open")
     theirs = world.make_message(absorbed)
     conversation_id = world.contact(absorbed).conversation_id
