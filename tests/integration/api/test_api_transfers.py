@@ -378,11 +378,21 @@ def test_bulk_changes_are_not_for_agents_and_need_their_values(space: Space) -> 
         space.call("POST", "/contact/bulk", wrong, 422)
 
 
-def test_expired_transfers_and_old_idempotency_keys_go(space: Space) -> None:
-    made = space.call("POST", "/export", {}, 202)
-    space.owner.post(f"{ROOT}/contact/phone:+60123456789", json={"firstName": "A"}, headers={"Idempotency-Key": "k"})
-    space.run("update transfer set expires_at = now() - interval '1 second' where workspace_id = :w")
-    space.run("update idempotency_key set created_at = now() - interval '25 hours' where workspace_id = :w")
+def test_expired_transfers_and_old_idempotency_keys_go_and_others_stay(space: Space) -> None:
+    old, fresh = space.call("POST", "/export", {}, 202), space.call("POST", "/export", {}, 202)
+    for number, key in enumerate(("old", "fresh")):
+        space.owner.post(
+            f"{ROOT}/contact/phone:+6012345678{number}", json={"firstName": "A"}, headers={"Idempotency-Key": key}
+        )
+    space.run(
+        "update transfer set expires_at = now() - interval '1 second' where workspace_id = :w and id = :id",
+        id=old["id"],
+    )
+    space.run(
+        "update idempotency_key set created_at = now() - interval '25 hours' where workspace_id = :w and key like '%old'"
+    )
     with space.uow() as uow:
-        assert trim_expired(uow) == {"transfers": 1, "idempotency_keys": 1}
-    space.call("GET", f"/export/{made['id']}", status=404)
+        trim_expired(uow)
+    space.call("GET", f"/export/{old['id']}", status=404)
+    space.call("GET", f"/export/{fresh['id']}")
+    assert [row[0][-5:] for row in space.rows("select key from idempotency_key where workspace_id = :w")] == ["fresh"]
