@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ingest.errors import Permanent, Transient
+from ingest.jobs.queues import TRANSFER
 from ingest.jobs.types import JobType, read_job
 from ingest.runtime import Runtime
 from ingest.store.dead_letters import NewDeadLetter, add_dead_letters
@@ -31,6 +32,10 @@ SOLO_TRIES = 3
 RETRIES_IN_PLACE = 3
 DRAIN_SECONDS = 5.0
 MAX_BACKOFF_SECONDS = 30.0
+# After each claim a queue rests for so many times the claim's duration: a batch of an import keeps the database's disk and
+# processors busy, which no process priority can change.
+PAUSES = {TRANSFER: 1.5}
+MAX_PAUSE_SECONDS = 2.0
 
 # A fault of the moment, not of the data: serialisation, deadlock, lock and statement time-outs, servers coming and going.
 TRANSIENT_ERRORS = (
@@ -112,8 +117,10 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
         if sum(job.weight for job in claim.jobs) >= runtime.settings.batch_events:
             # There is more than one worker's worth: wake another.
             runtime.publisher.ring([queue])
+        started = time.monotonic()
         handle_claim(runtime, queue, claim)
         on_progress()
+        time.sleep(min(MAX_PAUSE_SECONDS, PAUSES.get(queue, 0.0) * (time.monotonic() - started)))
         claims += 1
         if time.monotonic() > ends_at:
             runtime.publisher.ring([queue])

@@ -1,16 +1,19 @@
 """Runs a worker or the beat, as the Procfile's lines say."""
 
+import os
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
 import workers
 from ingest.errors import BadSetting
-from ingest.jobs.queues import QUEUES
+from ingest.jobs.queues import BULK_QUEUES, QUEUES
 from ingest.runtime import Runtime
 from ingest.settings import read_settings
 from workers.app import WorkerProcess, make_worker
 from workers.watchdog import Watchdog
+
+BULK_NICENESS = 10
 
 
 def load_handlers(queues: Iterable[str]) -> None:
@@ -26,6 +29,8 @@ def worker(queues: Sequence[str]) -> None:
     if unknown or not queues:
         raise BadSetting(f"no queue {', '.join(unknown) or 'given'}: use {', '.join(QUEUES)}")
     load_handlers(queues)
+    if BULK_QUEUES.issuperset(queues):
+        os.nice(BULK_NICENESS)
     settings = read_settings()
     process = WorkerProcess(settings, f"worker-{queues[0]}")
     app = make_worker(process)

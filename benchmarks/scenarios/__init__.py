@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from benchmarks.bench import Bench, Found
 from benchmarks.scenarios.acts import deletion, merge
+from benchmarks.scenarios.imports import imports
 from benchmarks.scenarios.latency import latency
 from benchmarks.scenarios.lists import lists
 from benchmarks.scenarios.memory import memory
@@ -16,6 +17,7 @@ SCENARIOS: dict[str, tuple[str, Callable[[Bench], Found]]] = {
     "latency": ("Latency over load, and until the API and the suggestions show it", latency),
     "stored": ("The same load on a database that is full already", stored),
     "deletion": ("Deleting 10,000 contacts beside inbound messages", deletion),
+    "import": ("Importing 200,000 contacts beside inbound messages", imports),
     "merge": ("Merging two contacts with 10,000 messages each", merge),
     "lists": ("Contact list, filter and search over a million contacts", lists),
     "workers": ("One, two and four resolve workers", workers),

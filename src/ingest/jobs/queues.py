@@ -12,6 +12,9 @@ UPKEEP = "upkeep"
 
 QUEUES = (RESOLVE, DETECT, REACT, MERGE, DELETE, TRANSFER, SEND, NOTIFY, UPKEEP)
 
+# Work by the thousand that nobody waits for: its processes give way to all others.
+BULK_QUEUES = frozenset({DELETE, TRANSFER, UPKEEP})
+
 
 def task_name(queue: str) -> str:
     """Return the name of the Celery task that works off a queue. It is wire format: never rename."""
