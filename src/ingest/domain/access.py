@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ingest.domain.refusals import NotAllowed
 
@@ -34,6 +34,7 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
     "contact.unmerge": MANAGERS,
     "contact.merge_history": MANAGERS,
     "contact.remove_channel": MANAGERS,
+    "contact.block_one": MANAGERS,
     "contact.block": MANAGERS,
     "contact.delete": MANAGERS,
     "contact.export": MANAGERS,
@@ -54,6 +55,9 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
     "workflow.edit": MANAGERS,
     "workflow.run": ALL,
 }
+
+# What a workspace's setting gives to roles that do not have it.
+SWITCHES: Mapping[str, frozenset[str]] = {"agents_may_block": frozenset({"contact.block_one"})}
 
 # What a restriction takes away, whatever the role (owners carry none).
 RESTRICTIONS: Mapping[str, frozenset[str]] = {
@@ -82,6 +86,8 @@ class Principal:
     user_id: int | None = None
     team_id: int | None = None
     restrictions: frozenset[str] = frozenset()
+    # What the workspace's switches give beyond the role.
+    grants: frozenset[str] = frozenset()
     requests_per_second: int = 50
     time_zone: str = "UTC"
 
@@ -89,10 +95,15 @@ class Principal:
 def may(principal: Principal, action: str) -> bool:
     """Return whether the principal may do the action. Raises KeyError for an action that the table does not have."""
     if principal.role not in PERMISSIONS[action]:
-        return False
+        return action in principal.grants
     if principal.role == "owner":
         return True
     return not any(action in RESTRICTIONS.get(each, frozenset()) for each in principal.restrictions)
+
+
+def granted(settings: Mapping[str, Any]) -> frozenset[str]:
+    """Return the actions that a workspace's settings give beyond the roles."""
+    return frozenset(action for switch, given in SWITCHES.items() if settings.get(switch) is True for action in given)
 
 
 def require(principal: Principal, action: str) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from secrets import token_hex
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -95,13 +94,6 @@ COUNT_EVASIONS = text("""
       and other.blocked_at is null and other.merged_into is null and other.deletion_job_id is null
       and other.created_at > blocked.blocked_at
 """)
-
-# Made when it is first needed, and never changed: hashes that were kept could not be compared any more.
-MAKE_SALT = text("""
-    update workspace set settings = settings || jsonb_build_object('block_salt', cast(:salt as text))
-    where id = :workspace_id and settings ->> 'block_salt' is null
-""")
-GET_SALT = text("select settings ->> 'block_salt' from workspace where id = :workspace_id")
 
 ADD_BULK_ACT = text("""
     insert into bulk_act (workspace_id, kind, params, contact_ids, actor_id, created_at)
@@ -195,12 +187,6 @@ def blocked_keys(tx: Connection, wanted: Collection[tuple[int, str]]) -> set[tup
 def count_evasions(tx: Connection, workspace_id: int) -> int:
     """Return how many contacts came under a blocked key after the block: what `block_by_key` would have caught."""
     return int(tx.execute(COUNT_EVASIONS, {"workspace_id": workspace_id}).scalar_one())
-
-
-def get_block_salt(tx: Connection, workspace_id: int) -> bytes:
-    """Return the salt of the workspace's block list; see `domain.blocks.address_hash`."""
-    tx.execute(MAKE_SALT, {"workspace_id": workspace_id, "salt": token_hex(32)})
-    return bytes.fromhex(str(tx.scalar(GET_SALT, {"workspace_id": workspace_id})))
 
 
 def add_bulk_act(tx: Connection, act: NewBulkAct, now: datetime) -> int:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from ingest.domain.access import Principal
+from ingest.domain.access import Principal, granted
 
 FIND = text("""
     select token.id, token.role as token_role, token.user_id, token.name,
@@ -45,6 +45,7 @@ def find_principal(tx: Connection, workspace_id: int, digest: bytes) -> Principa
         user_id=row.user_id,
         team_id=row.team_id,
         restrictions=frozenset(row.restrictions or ()),
+        grants=granted(row.settings),
         requests_per_second=rate if isinstance(rate, int) and rate > 0 else DEFAULT_REQUESTS_PER_SECOND,
         time_zone=row.time_zone,
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ingest.domain.blocks import address_hash
 from ingest.jobs.act_types import ContinueBulkAct, PurgeDeletion
 from ingest.pipeline.block import continue_bulk_act
 from ingest.pipeline.delete import purge_deletion
@@ -246,6 +247,18 @@ def test_A76_A82_and_B43_block_shows_and_unblock_returns_to_closed(space: Space)
     assert (space.get(contact_id)["isBlocked"], space.get(contact_id)["status"]) == (False, "closed")
 
 
+def test_B45_agents_block_only_where_the_workspace_has_switched_it_on(space: Space) -> None:
+    contact_id = space.contact()
+    space.call("POST", f"/contact/id:{contact_id}/block", {}, 403, space.agent)
+    assert audited(space)[-1] == ("contact.block_one", "refused")
+    space.run("""update workspace set settings = settings || '{"agents_may_block": true}' where id = :w""")
+    # A token of its own: who asks is remembered for a second.
+    agent = space.client("agent")
+    space.call("POST", f"/contact/id:{contact_id}/block", {}, client=agent)
+    assert space.get(contact_id)["isBlocked"] is True
+    space.call("POST", "/contact/bulk/block", {"contactIds": [contact_id]}, 403, agent)
+
+
 def test_C12_a_block_has_an_end_in_the_future(space: Space) -> None:
     contact_id = space.contact()
     refused = space.call("POST", f"/contact/id:{contact_id}/block", {"until": 1}, 422)
@@ -329,7 +342,10 @@ def test_B51_the_answer_warns_of_blocked_contacts(space: Space) -> None:
     space.call("POST", f"/contact/id:{contact_id}/block", {})
     body = {"contactIds": [contact_id], "count": 1, "keepBlock": True}
     assert space.call("POST", "/contact/bulk/delete", body, 202)["blockedCount"] == 1
-    assert len(space.rows("select * from block_list where workspace_id = :w")) == 1
+    (kept,) = space.rows("select channel_id, address_hash from block_list where workspace_id = :w")
+    (identity,) = space.rows("select address from identity where workspace_id = :w")
+    address = identity.address.rsplit("\x1f", 1)[1]
+    assert bytes(kept.address_hash) == address_hash(space.runtime.salts[0], kept.channel_id, address)
 
 
 # --- workflows -------------------------------------------------------------------------------------------------------

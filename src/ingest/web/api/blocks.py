@@ -39,7 +39,7 @@ def _moment(at: int) -> datetime:
     return datetime.fromtimestamp(min(at, 253_402_300_000), UTC)
 
 
-@endpoint(router, "POST", "/contact/{identifier}/block", "contact.block", own=True)
+@endpoint(router, "POST", "/contact/{identifier}/block", "contact.block_one", own=True)
 def block_contact(
     call: Call, identifier: IdentifierPath, body: Annotated[BlockBody, Body(default_factory=BlockBody)]
 ) -> ContactAnswer:
@@ -50,7 +50,7 @@ def block_contact(
     return ContactAnswer(contact_id=contact.id)
 
 
-@endpoint(router, "POST", "/contact/{identifier}/unblock", "contact.block", own=True)
+@endpoint(router, "POST", "/contact/{identifier}/unblock", "contact.block_one", own=True)
 def unblock_contact(call: Call, identifier: IdentifierPath) -> ContactAnswer:
     """Lift the block. The contact is closed, and its next message opens it; dropped messages stay dropped."""
     contact = find_contact(call, identifier)

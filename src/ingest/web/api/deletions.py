@@ -9,7 +9,6 @@ from pydantic import Field, model_validator
 from ingest.domain.deletions import DeletionAccepted
 from ingest.domain.refusals import Conflict, Invalid, NotFound
 from ingest.pipeline.delete import DeletionRequest, accept_deletion, cancel_deletion
-from ingest.store.blocks import get_block_salt
 from ingest.store.contact_lists import list_contact_ids
 from ingest.store.deletions import Record, find_certificate, find_deletion, list_deletions, list_failures
 from ingest.store.merges import find_active_record
@@ -57,7 +56,6 @@ def _refuse_absorbed(call: Call, identifier: str) -> None:
 
 
 def _accept(call: Call, request: DeletionRequest) -> DeletionAccepted:
-    salt = get_block_salt(call.tx, call.workspace_id) if request.keep_block else b""
     return accept_deletion(
         call.uow,
         DeletionRequest(
@@ -66,7 +64,7 @@ def _accept(call: Call, request: DeletionRequest) -> DeletionAccepted:
             request.selection,
             typed_count=request.typed_count,
             keep_block=request.keep_block,
-            salt=salt,
+            salt=call.runtime.salts[0] if request.keep_block else b"",
             grace=request.grace,
             actor=actor_of(call),
         ),
