@@ -154,6 +154,14 @@ def test_B34_a_field_somebody_changed_since_keeps_its_new_value(world: World) ->
     assert (row.first_name, row.last_name) == ("", "Typed")
 
 
+def test_B34_a_value_that_somebody_typed_again_is_theirs_and_stays(world: World) -> None:
+    kept, absorbed = world.make_contact(), world.make_contact(first_name="Eve")
+    merge(world, kept, absorbed)
+    world.run("""update contact set provenance = '{"first_name": {"source": "user"}}' where id = :id""", id=kept)
+    unmerge(world, kept, absorbed)
+    assert world.contact(kept).first_name == "Eve"
+
+
 def test_B34_another_merge_counts_as_a_change_and_leaves_no_trace_of_the_first(world: World) -> None:
     kept = world.make_contact(phone=PHONE)
     second, third = world.make_contact(phone=OTHER_PHONE), world.make_contact(phone=THIRD_PHONE)
