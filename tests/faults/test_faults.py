@@ -48,12 +48,12 @@ def judged(system: System, load: Load, what: str, drain_seconds: float = 180) ->
 def test_K4_and_T73_twenty_thousand_messages_while_a_random_process_is_killed_every_two_seconds(
     system: System,
 ) -> None:
-    load = system.load(Plan(rate=400, count=20_000, senders=5000, seed=SEED, duplicates=0.02, connections=32))
+    load = system.load(Plan(rate=400, count=23_000, senders=5000, seed=SEED, duplicates=0.02, connections=32))
     load.start()
     system.kill_every(2, load, SEED)
     load.join(120)
     verdict = judged(system, load, "20,000 messages, a process killed every 2 s")
-    assert verdict.accepted + verdict.unknown + verdict.refused.total() >= 18_000
+    assert verdict.accepted >= 20_000
     assert sum(system.killed.values()) >= 20
 
 
@@ -92,7 +92,7 @@ def test_D1_and_2_1_the_database_is_away_for_a_minute_while_web_and_worker_proce
 
 def test_T27_fifty_first_messages_of_one_new_sender_on_four_workers() -> None:
     with running_system(resolvers=4) as system:
-        load = system.load(Plan(rate=None, count=50, senders=1, seed=SEED, connections=50))
+        load = system.load(Plan(rate=10_000, count=50, senders=1, seed=SEED, connections=50))
         load.start()
         load.join(60)
         judged(system, load, "50 first messages at once")
@@ -110,6 +110,7 @@ def test_P3_and_M5_a_block_committed_while_ten_thousand_messages_flow(system: Sy
         # Under the contacts' locks: nobody is storing for them right now, and the commit follows.
         stored = uow.tx.exec_driver_sql("select count(*) from message").scalar_one()
     load.join(120)
+    load.ledger.close()
     system.drain(60)
     final = system.scalar("select count(*) from message")
     dropped = system.scalar("select count(*) from dropped_message")

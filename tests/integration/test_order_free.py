@@ -28,6 +28,7 @@ PAGE_PEOPLE = ("6100000000000041", "6100000000000042")
 TELEGRAM_PEOPLE = (7001, 7002)
 KEYS = ("person-1", "person-2")
 NUMBERS = st.integers(1, 3)
+PEOPLE = st.integers(0, 1)
 SECONDS = st.integers(-1000, 60)
 WORDS = st.sampled_from(["one", "two", "three"])
 EMOJIS = st.sampled_from(["👍", "❤️", ""])
@@ -35,6 +36,7 @@ STATUSES = st.sampled_from(["sent", "delivered", "read", "failed"])
 
 Sent = tuple[str, JSON]
 """A channel's name and a request's body."""
+Kinds = dict[str, Callable[[], JSON]]
 
 
 def _sent_second(*parts: object) -> int:
@@ -42,88 +44,115 @@ def _sent_second(*parts: object) -> int:
     return sum(map(ord, "".join(map(str, parts)))) % 900 - 850
 
 
-def _message_id(person: object, number: int) -> str:
-    return f"m.{person}.{number}"
+def _story(draw: st.DrawFn, channel: str, always: str, kinds: Kinds) -> list[Sent]:
+    """Return deliveries about one message: itself, and two to five things of these kinds."""
+    chosen = [always, *draw(st.lists(st.sampled_from(sorted(kinds)), min_size=2, max_size=5))]
+    return [(channel, kinds[kind]()) for kind in chosen]
 
 
 @st.composite
-def whatsapp_requests(draw: st.DrawFn) -> Sent:
-    index = draw(st.integers(0, 1))
-    sender, number = DIGITS[index], draw(NUMBERS)
-    target = _message_id(sender, number)
-    sent_at = at(_sent_second(target))
+def whatsapp_stories(draw: st.DrawFn) -> list[Sent]:
+    sender, number = DIGITS[draw(PEOPLE)], draw(NUMBERS)
+    wrote, echoed = f"m.{sender}.{number}", f"e.{sender}.{number}"
+    sent_at = at(_sent_second(wrote))
     # The name changes from message to message, and some messages bring none.
-    name = (None, "Ada Test", "Bo Test", "Cy Test")[number]
-    made: dict[str, Callable[[], JSON]] = {
-        "text": lambda: builders.whatsapp_text(sender, target, f"text {number}", sent_at, name),
-        "echo": lambda: builders.whatsapp_echo(sender, f"echo.{target}", "ours", sent_at),
-        "status": lambda: builders.whatsapp_status(sender, f"echo.{target}", draw(STATUSES), at(draw(SECONDS))),
-        "edit": lambda: builders.whatsapp_edit(sender, target, draw(WORDS), at(draw(SECONDS))),
-        "unsend": lambda: builders.whatsapp_unsend(sender, target, at(draw(SECONDS))),
-        "reaction": lambda: builders.whatsapp_reaction(sender, f"echo.{target}", draw(EMOJIS), at(draw(SECONDS))),
-        "preference": lambda: builders.whatsapp_preference(
+    name = (None, "Ada Test", "Bo Test", None)[number]
+    kinds: Kinds = {
+        "text": lambda: builders.whatsapp_text(sender, wrote, f"text {number}", sent_at, name),
+        "edit": lambda: builders.whatsapp_edit(sender, wrote, draw(WORDS), at(draw(SECONDS))),
+        "edit again": lambda: builders.whatsapp_edit(sender, wrote, draw(WORDS), at(draw(SECONDS))),
+        "unsend": lambda: builders.whatsapp_unsend(sender, wrote, at(draw(SECONDS))),
+        "reaction": lambda: builders.whatsapp_reaction(sender, wrote, draw(EMOJIS), at(draw(SECONDS))),
+        "echo": lambda: builders.whatsapp_echo(sender, echoed, "ours", sent_at),
+        "status": lambda: builders.whatsapp_status(sender, echoed, draw(STATUSES), at(draw(SECONDS))),
+        "wish": lambda: builders.whatsapp_preference(
             sender, draw(st.sampled_from(["stop", "resume"])), at(draw(SECONDS))
         ),
     }
-    return "whatsapp_cloud", made[draw(st.sampled_from(sorted(made)))]()
+    return _story(draw, "whatsapp_cloud", "text", kinds)
 
 
 @st.composite
-def scoped_requests(draw: st.DrawFn) -> Sent:
-    user_id, number = draw(st.sampled_from(SCOPED)), draw(NUMBERS)
-    digits = f"44770090046{user_id[-1]}"
-    message_id = _message_id(user_id, number)
-    return "whatsapp_cloud", builders.whatsapp_scoped_text(user_id, message_id, digits, at(_sent_second(message_id)))
-
-
-@st.composite
-def messenger_requests(draw: st.DrawFn) -> Sent:
-    sender, number = draw(st.sampled_from(PAGE_PEOPLE)), draw(NUMBERS)
-    target = _message_id(sender, number)
-    sent_at = at(_sent_second(target))
-    made: dict[str, Callable[[], JSON]] = {
-        "text": lambda: builders.messenger_text(sender, target, f"text {number}", sent_at),
-        "echo": lambda: builders.messenger_echo(sender, f"echo.{target}", "ours", sent_at),
-        "read": lambda: builders.messenger_read(sender, at(draw(SECONDS))),
-        "unsend": lambda: builders.messenger_unsend(sender, target, at(draw(SECONDS))),
+def echo_stories(draw: st.DrawFn) -> list[Sent]:
+    sender, number = DIGITS[draw(PEOPLE)], draw(NUMBERS)
+    echoed = f"e.{sender}.{number}"
+    kinds: Kinds = {
+        "echo": lambda: builders.whatsapp_echo(sender, echoed, "ours", at(_sent_second(echoed))),
+        "status": lambda: builders.whatsapp_status(sender, echoed, draw(STATUSES), at(draw(SECONDS))),
+        "reaction": lambda: builders.whatsapp_reaction(sender, echoed, draw(EMOJIS), at(draw(SECONDS))),
     }
-    return "messenger", made[draw(st.sampled_from(sorted(made)))]()
+    return _story(draw, "whatsapp_cloud", "echo", kinds)
 
 
 @st.composite
-def telegram_requests(draw: st.DrawFn) -> Sent:
-    sender, number = draw(st.sampled_from(TELEGRAM_PEOPLE)), draw(NUMBERS)
+def scoped_stories(draw: st.DrawFn) -> list[Sent]:
+    user_id = SCOPED[draw(PEOPLE)]
+
+    def text() -> JSON:
+        message_id = f"m.{user_id}.{draw(NUMBERS)}"
+        return builders.whatsapp_scoped_text(
+            user_id, message_id, f"44770090046{user_id[-1]}", at(_sent_second(message_id))
+        )
+
+    return _story(draw, "whatsapp_cloud", "text", {"text": text})
+
+
+@st.composite
+def messenger_stories(draw: st.DrawFn) -> list[Sent]:
+    sender, number = PAGE_PEOPLE[draw(PEOPLE)], draw(NUMBERS)
+    wrote, echoed = f"m.{sender}.{number}", f"e.{sender}.{number}"
+    sent_at = at(_sent_second(wrote))
+    kinds: Kinds = {
+        "text": lambda: builders.messenger_text(sender, wrote, f"text {number}", sent_at),
+        "echo": lambda: builders.messenger_echo(sender, echoed, "ours", sent_at),
+        "read": lambda: builders.messenger_read(sender, at(draw(SECONDS))),
+        "unsend": lambda: builders.messenger_unsend(sender, wrote, at(draw(SECONDS))),
+    }
+    return _story(draw, "messenger", draw(st.sampled_from(["text", "echo"])), kinds)
+
+
+@st.composite
+def telegram_stories(draw: st.DrawFn) -> list[Sent]:
+    sender, number = TELEGRAM_PEOPLE[draw(PEOPLE)], draw(NUMBERS)
     sent_at = at(_sent_second(sender, number))
-    language = (None, "en", "nl", None)[number]
-    made: dict[str, Callable[[], JSON]] = {
-        "text": lambda: builders.telegram_text(
-            sender, number, f"text {number}", sent_at, ("", "Di", "Ed", "Flo")[number], language
-        ),
+    first_name, language = ("", "Di", "Ed", "Flo")[number], (None, "en", "nl", None)[number]
+    kinds: Kinds = {
+        "text": lambda: builders.telegram_text(sender, number, f"text {number}", sent_at, first_name, language),
         "edit": lambda: builders.telegram_edit(sender, number, draw(WORDS), sent_at, at(draw(SECONDS))),
         "phone": lambda: builders.telegram_shared_phone(sender, 10 + number, f"+4477009004{sender % 100}7", sent_at),
-        "membership": lambda: builders.telegram_membership(
+        "stop or go": lambda: builders.telegram_membership(
             sender, draw(st.integers(1, 9)), draw(st.sampled_from(["kicked", "member"])), at(draw(SECONDS))
         ),
     }
-    return "telegram", made[draw(st.sampled_from(sorted(made)))]()
+    return _story(draw, "telegram", "text", kinds)
 
 
 @st.composite
-def custom_requests(draw: st.DrawFn) -> Sent:
-    key, number = draw(st.sampled_from(KEYS)), draw(NUMBERS)
-    message_id = _message_id(key, number)
+def custom_stories(draw: st.DrawFn) -> list[Sent]:
+    key = KEYS[draw(PEOPLE)]
     told: dict[int, dict[str, str]] = {
         1: {"name": "Gil Test", "email": f"{key}@example.com"},
         2: {"language": "fr", "phone": f"+4477009006{key[-1]}0"},
         3: {"name": "Hal Test", "language": "de"},
     }
-    return "custom", builders.envelope_text(
-        key, message_id, f"text {number}", at(_sent_second(message_id)), **told[number]
-    )
+
+    def text() -> JSON:
+        number = draw(NUMBERS)
+        message_id = f"m.{key}.{number}"
+        sent_at = at(_sent_second(message_id))
+        return builders.envelope_text(key, message_id, f"text {number}", sent_at, **told[number])
+
+    return _story(draw, "custom", "text", {"text": text})
 
 
-CHANNELS = (whatsapp_requests(), scoped_requests(), messenger_requests(), telegram_requests(), custom_requests())
-anything = st.one_of(*CHANNELS)
+STORIES = (
+    whatsapp_stories(),
+    echo_stories(),
+    scoped_stories(),
+    messenger_stories(),
+    telegram_stories(),
+    custom_stories(),
+)
 
 
 @dataclass(frozen=True)
@@ -137,12 +166,15 @@ class Arrival:
 
 @st.composite
 def arrivals(draw: st.DrawFn) -> Arrival:
-    # Mostly one channel, so that the deliveries are about the same few messages.
-    some = draw(st.sampled_from(CHANNELS))
-    sent = draw(st.lists(st.one_of(some, some, some, anything), min_size=2, max_size=12))
-    repeated = draw(st.lists(st.sampled_from(sent), max_size=4))
-    again = joined(draw(st.permutations([*sent, *repeated])), draw(st.lists(st.booleans(), max_size=6)))
-    return Arrival(sent, again, draw(st.lists(st.integers(1, 6), min_size=1, max_size=4)))
+    # Mostly of one kind, so that several are about the same few people.
+    some = draw(st.sampled_from(STORIES))
+    stories = draw(st.lists(st.one_of(some, some, *STORIES), min_size=1, max_size=4))
+    sent = [delivery for story in stories for delivery in story]
+    chance = draw(st.randoms(use_true_random=True))
+    again = [*sent, *chance.choices(sent, k=3)]
+    chance.shuffle(again)
+    sizes = [chance.randint(1, 6) for _ in range(4)]
+    return Arrival(sent, joined(again, [chance.random() < 0.3 for _ in again]), sizes)
 
 
 def joined(sent: Sequence[Sent], choices: Sequence[bool]) -> list[Sent]:

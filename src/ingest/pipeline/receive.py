@@ -10,7 +10,7 @@ the second one a duplicate.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -30,6 +30,7 @@ MAX_GROUP_REQUESTS = 500
 MAX_GROUP_BYTES = 4 * 1024 * 1024
 # A large body never joins a group: nobody small waits for it.
 LARGE_BODY_BYTES = 256 * 1024
+MAX_REPLAYED_ROWS = 100
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 2
 WRITE_SECONDS = 1.0
@@ -251,13 +252,27 @@ class Intake:
             await connection.close()
 
     async def _replay_file(self, connection: psycopg.AsyncConnection[object], file: SpoolFile[IntakeRow]) -> None:
-        for row in file.records:
+        for rows in _in_commits(file.records):
             async with asyncio.timeout(DRAIN_SECONDS):
-                await add_intake_rows(connection, [row])
+                await add_intake_rows(connection, rows)
         replayed = sum(row.weight for row in file.records)
         self.figures.replayed += replayed
         self._publisher.ring([queues.RESOLVE])
         log.info("spool.replayed", requests=replayed, damaged_bytes=len(file.damaged))
+
+
+def _in_commits(rows: Sequence[IntakeRow]) -> Iterator[list[IntakeRow]]:
+    """Give the rows in groups that go into one commit each: a backlog written one by one takes long to come in."""
+    group: list[IntakeRow] = []
+    size = 0
+    for row in rows:
+        if group and (len(group) == MAX_REPLAYED_ROWS or size + len(row.body) > MAX_GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(row)
+        size += len(row.body)
+    if group:
+        yield group
 
 
 def _read_row(record: bytes) -> IntakeRow | None:
