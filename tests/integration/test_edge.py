@@ -295,7 +295,7 @@ def submit_behind_one(edge: Edge, pool: ThreadPoolExecutor, count: int) -> list[
 # What is taken
 
 
-def test_a_proved_request_is_durable_when_it_is_answered(edge: Edge) -> None:
+def test_T75_a_proved_request_is_durable_when_it_is_answered(edge: Edge) -> None:
     assert edge.whatsapp(wrote()).status == 200
     assert edge.waiting() == 1
     assert edge.scalar(f"select sum(count) from tally where workspace_id = {edge.workspace_id}") == 1

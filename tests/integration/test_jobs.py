@@ -271,7 +271,7 @@ def test_a_key_that_waits_already_is_not_added_again(house: House) -> None:
 # Leases
 
 
-def test_a_lease_ends_and_its_job_can_be_claimed_again(house: House) -> None:
+def test_T74_and_T78_a_lease_ends_and_its_job_can_be_claimed_again(house: House) -> None:
     house.add(TestJob(house.workspace_id))
     with house.runtime.begin() as tx:
         first = claim_jobs(tx, TRANSFER, 1, 0.2)
@@ -284,7 +284,7 @@ def test_a_lease_ends_and_its_job_can_be_claimed_again(house: House) -> None:
     assert (second.ids, second.jobs[0].attempts) == (first.ids, 2)
 
 
-def test_N2_a_worker_that_slept_past_its_lease_changes_nothing(house: House) -> None:
+def test_N2_and_T30_a_worker_that_slept_past_its_lease_changes_nothing(house: House) -> None:
     house.accept(wrote(1))
     with house.runtime.begin() as tx:
         slept = claim_jobs(tx, RESOLVE, 500, 0.1)
@@ -299,7 +299,7 @@ def test_N2_a_worker_that_slept_past_its_lease_changes_nothing(house: House) -> 
     house.check()
 
 
-def test_N2_completing_without_the_lease_raises(house: House) -> None:
+def test_N2_and_T31_completing_without_the_lease_raises(house: House) -> None:
     house.add(TestJob(house.workspace_id))
     with house.runtime.begin() as tx:
         claim = claim_jobs(tx, TRANSFER, 1, 20)
@@ -344,7 +344,7 @@ def test_M1_what_was_set_aside_is_stored_when_it_is_replayed_after_the_cause_is_
 
 
 @pytest.mark.parametrize("error", ["40001", "40P01", "55P03"])
-def test_D3_faults_of_the_moment_are_retried_until_everything_is_stored(house: House, error: str) -> None:
+def test_D3_and_T29_faults_of_the_moment_are_retried_until_everything_is_stored(house: House, error: str) -> None:
     house.run(
         f"""create or replace function refuse() returns trigger language plpgsql as $$
             begin if random() < 0.2 then raise exception using errcode = '{error}'; end if; return null; end $$"""
@@ -376,7 +376,7 @@ def test_6_a_batch_whose_worker_died_is_split_and_its_requests_are_stored_one_by
     house.check()
 
 
-def test_M1_a_request_that_kills_its_worker_is_set_aside_after_three_tries_alone(house: House) -> None:
+def test_M1_and_T79_a_request_that_kills_its_worker_is_set_aside_after_three_tries_alone(house: House) -> None:
     house.accept(wrote(1))
     die_with(house)
     handling.drain(house.runtime, TRANSFER)

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 from ingest.errors import Permanent
 from ingest.jobs import queues
 
+JOB_TYPES: dict[str, type["JobType"]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class JobType:
@@ -20,6 +22,11 @@ class JobType:
     name: ClassVar[str]
 
     workspace_id: int
+
+    def __init_subclass__(cls) -> None:
+        # A dataclass with slots is made twice; the second one is the class that everybody imports.
+        if "name" in cls.__dict__:
+            JOB_TYPES[cls.name] = cls
 
     def args(self) -> dict[str, Any]:
         """Return the fields as the row keeps them, JSON-safe; the workspace has a column of its own."""
@@ -99,18 +106,14 @@ class StopRuns(JobType):
     reason: str = "opted_out"
 
 
-def _leaves(root: type[JobType]) -> list[type[JobType]]:
-    return [leaf for each in root.__subclasses__() for leaf in (each, *_leaves(each))]
-
-
 def read_job(name: str, workspace_id: int, args: Mapping[str, Any]) -> JobType:
     """Return the job that a row describes. Fields this release does not know are left out.
 
     Raises Permanent for a name this release does not know: the row becomes a dead letter, to be replayed by a newer one.
     """
-    for each in _leaves(JobType):
-        if each.name == name:
-            known = {key: tuple(value) if isinstance(value, list) else value for key, value in args.items()}
-            fields = set(each.__dataclass_fields__)
-            return each(workspace_id=workspace_id, **{key: value for key, value in known.items() if key in fields})
-    raise Permanent(f"no job type is called {name}")
+    job_type = JOB_TYPES.get(name)
+    if job_type is None:
+        raise Permanent(f"no job type is called {name}")
+    known = {key: tuple(value) if isinstance(value, list) else value for key, value in args.items()}
+    fields = job_type.__dataclass_fields__
+    return job_type(workspace_id=workspace_id, **{key: value for key, value in known.items() if key in fields})

@@ -63,6 +63,12 @@ ADD_JOBS = text("""
     on conflict (workspace_id, queue, key) where key is not null do nothing
 """)
 
+# A queue is empty at one moment and long at the next, so statistics about it are always wrong: indexes are always right.
+PREPARE_CLAIM = text("""
+    select set_config('synchronous_commit', 'off', true), set_config('enable_seqscan', 'off', true),
+           set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
+""")
+
 # Workspaces take turns: the oldest job of each comes before the second of any, so that one tenant's backlog delays nobody
 # else. The recursion walks the index from one workspace to the next. A solo row is taken alone; other rows are taken in
 # turn until their weights reach the limit. The last error is handed over and cleared: a claim that finds a row tried before
@@ -151,7 +157,7 @@ def claim_jobs(tx: Connection, queue: str, weight: int, lease_seconds: float, ro
     The transaction need not wait for the disk: a lease that is forgotten in a crash is a lease that has ended.
     """
     lease_id = uuid4()
-    tx.execute(text("set local synchronous_commit = off"))
+    tx.execute(PREPARE_CLAIM)
     found = tx.execute(
         CLAIM,
         {"queue": queue, "weight": weight, "rows": rows, "lease_id": lease_id, "lease_seconds": lease_seconds},

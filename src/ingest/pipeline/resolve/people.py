@@ -42,35 +42,44 @@ def find_people(tx: Transaction, resolver: Resolver, batch: Batch) -> None:
     Items that may not make a contact (edits, reactions, watermarks) and find none keep `identity` None. Raises Transient
     when identities keep moving; the batch is then tried again.
     """
+    for _ in range(MAX_ROUNDS):
+        # A round that did not settle lets go of its locks: locking further contacts beside them could go against the order.
+        savepoint = tx.begin_nested()
+        if _settle(tx, resolver, batch):
+            savepoint.commit()
+            return
+        savepoint.rollback()
+        batch.contacts, batch.born, batch.detect = {}, {}, {}
+    raise Transient("identities kept moving")
+
+
+def _settle(tx: Transaction, resolver: Resolver, batch: Batch) -> bool:
+    """Find, make and lock the people, and give the items their identities; False where somebody moved one meanwhile."""
     makers = [item for item in batch.items if item.event.kind not in {"status", "edit", "delete", "reaction"}]
-    others = [
-        item
-        for item in batch.items
-        if item.event.sender is not None and item.event.kind in {"edit", "reaction", "status"}
-    ]
+    seen = [item for item in batch.items if item.event.kind in {"edit", "reaction", "status"}]
+    others = [item for item in seen if item.event.sender is not None]
     wanted = addresses_of(makers) | {item.address for item in others}
     if not wanted:
-        return
-    for _ in range(MAX_ROUNDS):
-        known = _look_up(tx, resolver, wanted)
-        missing = _missing_people(makers, known)
-        if missing:
-            turned_away = _turn_away(tx, resolver, batch, missing)
-            missing = [person for person in missing if person.address not in turned_away]
-            makers = [item for item in makers if item.address not in turned_away]
-            known |= _make_people(tx, resolver, batch, missing)
-            if any(person.address not in known for person in missing):
-                continue
-        _lock(tx, batch, known.values())
-        owned = find_identities(tx, wanted)
-        if _is_settled(batch, owned, wanted, known):
-            resolver.remember(owned)
-            _attach_aliases(tx, batch, makers, owned)
-            _assign(batch, [*makers, *others], owned)
-            return
+        return True
+    known = _look_up(tx, resolver, wanted)
+    missing = _missing_people(makers, known)
+    if missing:
+        turned_away = _turn_away(tx, resolver, batch, missing)
+        missing = [person for person in missing if person.address not in turned_away]
+        makers = [item for item in makers if item.address not in turned_away]
+        known |= _make_people(tx, resolver, batch, missing)
+        if any(person.address not in known for person in missing):
+            return False
+    _lock(tx, batch, known.values())
+    owned = find_identities(tx, wanted)
+    if not _is_settled(batch, owned, wanted, known):
         for address in wanted:
             resolver.hints.pop(address, None)
-    raise Transient("identities kept moving")
+        return False
+    resolver.remember(owned)
+    _attach_aliases(tx, batch, makers, owned)
+    _assign(batch, [*makers, *others], owned)
+    return True
 
 
 def _look_up(tx: Transaction, resolver: Resolver, wanted: Collection[Address]) -> dict[Address, FoundIdentity]:
