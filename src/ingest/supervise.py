@@ -197,7 +197,8 @@ def _command(line: ProcessLine) -> list[str]:
         "uid": None,
         "gid": None,
         "pass_closed_directories": False,
-        "death_signal": int(signal.SIGTERM),
+        # Every process may be killed at any instant. One that were asked to stop would first write to us, who are gone.
+        "death_signal": int(signal.SIGKILL),
         "parent": os.getpid(),
         "directory": str(Path.cwd()),
         "umask": 0o022,

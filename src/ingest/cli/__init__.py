@@ -17,7 +17,7 @@ UNDEFINED_TABLE = "42P01"
 COMMANDS = {
     "up": ("up", "up", "Run everything on this machine, with its own PostgreSQL and Valkey if need be."),
     "migrate": ("migrate", "migrate_command", "Bring the database to the newest schema."),
-    "web": ("web", "web", "Run the web process: webhooks, API, console, metrics."),
+    "web": ("web", "web", "Run the web process: webhooks, API, metrics."),
     "worker": ("processes", "worker", "Run a worker for one or more queues."),
     "beat": ("processes", "beat", "Run the scheduler, which rings for work that is due."),
     "lmtp": ("processes", "lmtp", "Take in mail from a mail server over LMTP."),

@@ -28,7 +28,7 @@ def channel() -> None:
 )
 @code_argument
 @workspace_option
-@click.option("--name", required=True, help="The channel's name in the console.")
+@click.option("--name", required=True, help="The channel's name, as people see it.")
 @click.option("--app", "app_id", type=int, help="The app whose webhook serves this channel too.")
 @set_option
 @as_json_option

@@ -27,10 +27,15 @@ def read_pairs(pairs: Iterable[str]) -> Values:
 
 
 def sort_settings(adapter: Adapter, values: Mapping[str, tuple[str, ...]]) -> tuple[dict[str, str], Values]:
-    """Return the plain settings and the secrets of those given; names that the channel does not have count as plain.
+    """Return the plain settings and the secrets of those given.
 
-    Raises BadSetting for a plain setting given twice.
+    Raises BadSetting for a name that the channel does not have, an empty value, or a plain setting given twice.
     """
+    declared = [each.name for each in adapter.settings]
+    if unknown := [name for name in values if name not in declared]:
+        raise BadSetting(f"{adapter.code} has no setting {unknown[0]!r}: it takes {', '.join(declared) or 'none'}")
+    if empty := [name for name, each in values.items() if not all(each)]:
+        raise BadSetting(f"{empty[0]} is empty: give it a value, or leave it out")
     secret_names = {each.name for each in adapter.settings if each.secret}
     secrets = {name: each for name, each in values.items() if name in secret_names}
     plain = {name: each for name, each in values.items() if name not in secret_names}

@@ -1,7 +1,6 @@
 """`ingest up`."""
 
 import os
-import socket
 import sys
 import time
 from http.client import HTTPException
@@ -15,8 +14,9 @@ import click
 from ingest.cli.demo import Demo, describe_demo, ensure_demo
 from ingest.cli.groups import ExampleCommand
 from ingest.cli.opened import opened
+from ingest.cli.ports import require_free_port
 from ingest.embedded.servers import EmbeddedServers
-from ingest.errors import BadSetting, IngestError
+from ingest.errors import IngestError
 from ingest.runtime import Runtime
 from ingest.settings import Settings, ensure_secret_key, read_settings
 from ingest.store.migrate import migrate
@@ -42,7 +42,7 @@ def up(demo: bool, demo_rate: float, data_dir: Path | None, port: int | None, on
     """
     settings = read_settings(data_dir=(data_dir or read_settings().data_dir).absolute(), port=port)
     lines = read_procfile(find_procfile(), [each for each in only.split(",") if each])
-    _require_free_port(settings)
+    require_free_port(settings.host, settings.port)
     with stop_signals() as asked:
         servers = EmbeddedServers(
             settings.data_dir,
@@ -88,18 +88,6 @@ def _starting(settings: Settings) -> str:
         if embedded
     ]
     return f"Starting {', '.join([*own, 'migration', 'processes'])}; data in {settings.data_dir}"
-
-
-def _require_free_port(settings: Settings) -> None:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as taken:
-            raise BadSetting(
-                f"cannot listen on {settings.host} port {settings.port} ({taken.strerror}): choose another port with --port"
-            ) from taken
 
 
 def _environment(settings: Settings) -> dict[str, str]:

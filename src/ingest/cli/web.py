@@ -5,6 +5,7 @@ from importlib import import_module
 import click
 
 from ingest.cli.groups import ExampleCommand
+from ingest.cli.ports import require_free_port
 from ingest.cli.processes import started
 
 
@@ -12,5 +13,6 @@ from ingest.cli.processes import started
 def web() -> None:
     """Run the web process: webhooks, API and /metrics on INGEST_HOST and INGEST_PORT."""
     settings = started("web")
+    require_free_port(settings.host, settings.port)
     # Only now: what it imports looks for the metrics' directory at once.
     import_module("ingest.web.serve").serve(settings)

@@ -8,12 +8,15 @@ Linux only in two points, both skipped elsewhere: the death signal (prctl(2), PR
 with a supervisor that was killed, and the one capability below.
 """
 
+import contextlib
 import ctypes
 import json
 import os
 import sys
 
 PR_SET_PDEATHSIG = 1
+PR_SET_SECUREBITS = 28
+SECBIT_NO_SETUID_FIXUP = 4
 PR_SET_KEEPCAPS = 8
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
@@ -42,6 +45,9 @@ def _become(uid: int, gid: int, *, pass_closed_directories: bool) -> None:
     keep = _capability_to_keep() if pass_closed_directories else None
     if keep is not None:
         _prctl(PR_SET_KEEPCAPS, 1)
+        # Without it access(2), which initdb asks about its own programs, ignores capabilities of anybody but root.
+        with contextlib.suppress(OSError):
+            _prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP)
     os.setgroups([])
     os.setresgid(gid, gid, gid)
     os.setresuid(uid, uid, uid)

@@ -6,6 +6,7 @@ from granian.constants import Interfaces, Loops
 from granian.server import Server
 
 from ingest.logs import configure_logs
+from ingest.parentage import end_with_parent
 from ingest.runtime import Runtime
 from ingest.settings import Settings, read_settings
 from ingest.web.app import WebApp
@@ -35,7 +36,8 @@ def serve(settings: Settings) -> None:
 
 
 def make_app() -> WebApp:
-    """Return the application of one web process."""
+    """Return the application of one web process, which ends with the server process that started it."""
+    end_with_parent()
     settings = read_settings()
     configure_logs(settings.log_level, settings.log_format, "web")
     return WebApp(Runtime.from_settings(settings, "web"))
