@@ -63,7 +63,7 @@ def whatsapp_stories(draw: st.DrawFn) -> list[Sent]:
         "edit again": lambda: builders.whatsapp_edit(sender, wrote, draw(WORDS), at(draw(SECONDS))),
         "unsend": lambda: builders.whatsapp_unsend(sender, wrote, at(draw(SECONDS))),
         "reaction": lambda: builders.whatsapp_reaction(sender, wrote, draw(EMOJIS), at(draw(SECONDS))),
-        "echo": lambda: builders.whatsapp_echo(sender, echoed, "ours", sent_at),
+        "echo": lambda: builders.whatsapp_echo(sender, echoed, "ours", at(_sent_second(echoed))),
         "status": lambda: builders.whatsapp_status(sender, echoed, draw(STATUSES), at(draw(SECONDS))),
         "wish": lambda: builders.whatsapp_preference(
             sender, draw(st.sampled_from(["stop", "resume"])), at(draw(SECONDS))
