@@ -72,9 +72,11 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1)
         self.path = path
+        self.accepted = 0
 
     def record(self, delivery: Delivery, status: int | None) -> None:
         """Note an answer; None stands for none."""
+        self.accepted += status is not None and 200 <= status < 300
         self._file.write(f"{delivery.draft.external_id} {status or 0}\n")
 
     def answers(self) -> dict[str, set[int]]:
@@ -342,10 +344,10 @@ class System:
             self.killed[name] += 1
         return name
 
-    def kill_every(self, seconds: float, load: Load, seed: int, *, for_seconds: float = 600) -> None:
-        """Kill a random process every so often until the load is over."""
-        chance, ends_at = random.Random(seed), time.monotonic() + for_seconds
-        while not load.is_over and time.monotonic() < ends_at:
+    def kill_every(self, seconds: float, load: Load, seed: int, *, accepted: int | None = None) -> None:
+        """Kill a random process every so often until the load is over, or so many requests of it were accepted."""
+        chance = random.Random(seed)
+        while not load.is_over and (accepted is None or load.ledger.accepted < accepted):
             time.sleep(seconds)
             self.kill_one(chance)
 

@@ -48,10 +48,10 @@ def judged(system: System, load: Load, what: str, drain_seconds: float = 180) ->
 def test_K4_and_T73_twenty_thousand_messages_while_a_random_process_is_killed_every_two_seconds(
     system: System,
 ) -> None:
-    load = system.load(Plan(rate=400, count=23_000, senders=5000, seed=SEED, duplicates=0.02, connections=32))
+    load = system.load(Plan(rate=400, seconds=300, senders=5000, seed=SEED, connections=32))
     load.start()
-    system.kill_every(2, load, SEED)
-    load.join(120)
+    system.kill_every(2, load, SEED, accepted=20_000)
+    load.stop()
     verdict = judged(system, load, "20,000 messages, a process killed every 2 s")
     assert verdict.accepted >= 20_000
     assert sum(system.killed.values()) >= 20
