@@ -31,7 +31,7 @@ def owners(world: World, table: str) -> set[int]:
     return {row.contact_id for row in world.rows(f"select contact_id from {table}")}
 
 
-def test_A60_and_A62_everything_of_both_ends_up_in_the_kept_contact(world: World) -> None:
+def test_A60_A62_and_T35_everything_of_both_ends_up_in_the_kept_contact(world: World) -> None:
     kept, absorbed = world.make_contact(conversation="closed"), world.make_contact(channel=1, conversation="open")
     for contact_id in (kept, absorbed):
         world.make_message(contact_id)
@@ -45,9 +45,12 @@ def test_A60_and_A62_everything_of_both_ends_up_in_the_kept_contact(world: World
             "values (:workspace_id, :id, :id, 'user', 'Call back')",
             id=contact_id,
         )
+    children = ("message", "comment", "identity", "conversation")
+    before = {table: world.scalar(f"select count(*) from {table}") for table in children}
     merge(world, kept, absorbed)
-    for table in ("message", "contact_event", "comment", "identity", "conversation"):
+    for table in (*children, "contact_event"):
         assert owners(world, table) == {kept}, table
+    assert {table: world.scalar(f"select count(*) from {table}") for table in children} == before
     assert world.scalar("select count(*) from message where origin_contact_id = :id", id=absorbed) == 1
     assert world.contact(absorbed).merged_into == kept
 

@@ -11,6 +11,7 @@ from typing import Any
 from ingest.domain.access import Principal
 from ingest.domain.contact_keys import EMAIL_SCHEME, PHONE_SCHEME
 from ingest.domain.fields import FieldChanges
+from ingest.domain.profiles import DERIVED
 from ingest.domain.refusals import NotFound
 from ingest.jobs.act_types import ReactToFields
 from ingest.jobs.types import DetectDuplicates
@@ -19,8 +20,6 @@ from ingest.store.contact_edits import ContactEdit, EditedContact, NewEvent
 from ingest.store.contacts import LockedContact, lock_contacts
 from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.workflow_interest import list_interested
-
-DERIVED = "derived"
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def test_b82_a_row_that_matches_several_contacts_fails_as_ambiguous(space: Space
     assert report(space, done) == [(1, "failed", "phone", "ambiguous: several contacts have it")]
 
 
-def test_b82_blocked_contacts_are_updated_and_stay_blocked(space: Space) -> None:
+def test_b82_t22_blocked_contacts_are_updated_and_stay_blocked(space: Space) -> None:
     known = space.contact(phone="+60123456789")
     space.run("update contact set blocked_at = now() where id = :id and workspace_id = :w", id=known)
     upload(space, "firstName,phone\nNew,+60123456789\n")
