@@ -69,11 +69,13 @@ def read_rows(content: bytes, form: Form) -> Iterator[list[str]]:
     count = -1
     try:
         for row in reader:
-            if not any(cell.strip() for cell in row):
-                continue
-            count += 1
             _check(row, count)
-            yield [_clean(cell, form) for cell in row]
+            cells = [_clean(cell, form) for cell in row]
+            # Empty is what holds nothing once our own apostrophes are off.
+            if any(cell.strip() for cell in cells):
+                count += 1
+                _check(cells, count)
+                yield cells
     except csv.Error:
         raise Invalid("not a CSV file that we can read", field="file") from None
 

@@ -38,3 +38,8 @@ def test_rows_come_back_as_they_were_written(rows: list[list[str]], form: str) -
 @given(st.lists(CELLS.map(str.strip).filter(bool), max_size=4))
 def test_a_list_in_a_cell_comes_back(values: list[str]) -> None:
     assert read_list(write_list(values)) == values
+
+
+def test_a_row_that_is_empty_without_our_apostrophe_is_left_out() -> None:
+    written = write_rows([["a", "b"], ["", "\r"]], "spreadsheet")
+    assert list(read_rows(written.encode(), "spreadsheet")) == [["a", "b"]]
