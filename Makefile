@@ -37,8 +37,12 @@ format: $(DEV_STAMP) ## Format the code and fix what can be fixed
 bench: $(DEV_STAMP) ## Measure messages/s against the comparators in benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
 
-faults: $(DEV_STAMP) ## Kill and stop everything under load, and count what was lost
-	$(BIN)/python -m pytest -m faults -p no:randomly -s $(ARGS)
+# The figures are kept there, and the table beside it.
+FAULTS_OUT ?= docs/benchmarks/faults
+
+faults: $(DEV_STAMP) ## Kill, stop and cut off everything under load, count what was lost, print the table
+	FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m pytest tests/faults -m "faults or not faults" -p no:randomly -s $(ARGS); \
+		status=$$?; FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m tests.faults.report; exit $$status
 
 lock: $(BIN)/python ## Resolve the dependencies anew and write requirements/*.txt with hashes
 	@test -x $(VENV)/lock/bin/uv || ($(BIN)/python -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv)
