@@ -14,9 +14,11 @@ from cryptography.fernet import Fernet
 from benchmarks import seeding
 from benchmarks.bodies import PHONE_NUMBER_ID, SECRET, TELEGRAM_SECRET
 from benchmarks.systems import PORT, System
+from ingest.domain.access import MAX_REQUESTS_PER_SECOND
 from ingest.pipeline.administer import add_channel, create_token, create_workspace
 from ingest.runtime import Runtime
 from ingest.settings import read_settings
+from ingest.store.call_rates import set_call_rate
 from ingest.store.migrate import migrate
 
 WHATSAPP, TELEGRAM, WORKSPACE = 1, 2, 1
@@ -92,7 +94,7 @@ def _prepare_ours(environment: dict[str, str], known: int) -> str:
         add_channel(tx, workspace_id, "telegram", "Telegram", {}, {"secret_token": (TELEGRAM_SECRET,)}, runtime.sealer)
         token = create_token(tx, workspace_id, "owner", "benchmark", environment["INGEST_SECRET_KEY"])
         # The probes ask every few milliseconds.
-        tx.exec_driver_sql("update workspace set settings = settings || '{\"api_requests_per_second\": 100000}'")
+        set_call_rate(tx, workspace_id, MAX_REQUESTS_PER_SECOND)
     if known:
         seeding.know_senders(runtime, workspace_id, WHATSAPP, known)
     runtime.engine.dispose()

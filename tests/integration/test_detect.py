@@ -145,7 +145,7 @@ def test_T13_A49_workspaces_with_equal_keys_never_meet(tx: Connection) -> None:
         there.make_contact(phone=PHONE)
     done = detect_duplicates(here.uow(), both)
     assert {each.workspace_id for each in done.opened} == {here.workspace_id, there.workspace_id}
-    assert list_shared_keys(tx, here.workspace_id, "", 10) == []
+    assert list_shared_keys(tx, here.workspace_id, 10) == []
     assert {row[0] for row in rows(here).values()} == {"open"}
 
 
@@ -288,7 +288,7 @@ def test_key_of_very_many_contacts_is_counted_but_not_loaded(world: World) -> No
 
 
 def shared_keys(world: World) -> list[Any]:
-    return list_shared_keys(world.tx, world.workspace_id, "", 10)
+    return list_shared_keys(world.tx, world.workspace_id, 10)
 
 
 # --- the sweep

@@ -104,7 +104,8 @@ class Adapter:
     `handshake` answers a provider's set-up request and returns None for anything else. `check` raises BadShape at the
     edge and is for our own formats only. `answer` is what the provider takes for success. `account_setting` names the
     setting that holds the provider-side account, for adapters whose events carry `account`. `address_kind` says what a
-    sender's address is ("phone" and "email" let it claim an imported contact); `startable` whether a user may write first.
+    sender's address is ("phone" and "email" let it claim an imported contact); `startable` whether a user may write
+    first, to an address that is known already.
     `source` is the channel's name in the API.
     """
 

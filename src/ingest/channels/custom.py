@@ -128,5 +128,7 @@ ADAPTER = Adapter(
     answer=answer,
     account_setting="channel_id",
     address_kind=lambda settings: "phone" if settings.get("contact_ids") == "phone" else "opaque",
+    # Where ids are numbers: an address that is no number is never known before its owner writes.
+    startable=True,
     source="custom_channel",
 )

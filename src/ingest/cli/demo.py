@@ -16,6 +16,7 @@ from ingest.pipeline.administer import add_channel, create_token, create_workspa
 from ingest.runtime import Runtime
 from ingest.simulators.drafts import make_draft
 from ingest.simulators.registry import CODES, get_simulator
+from ingest.store.call_rates import set_call_rate
 from ingest.store.channels import list_endpoints
 from ingest.store.unit_of_work import Transaction
 
@@ -31,6 +32,8 @@ NAMES = {
     "webchat": "Website chat",
     "custom": "Custom channel",
 }
+# Demos are tried out with loops and scripts.
+CALLS_PER_SECOND = 50
 CURL_CHANNEL = "whatsapp_cloud"
 # A person that the simulated traffic never writes as.
 CURL_SENDER = 9_999_999
@@ -59,6 +62,7 @@ def ensure_demo(runtime: Runtime) -> Demo:
 
 def _make(tx: Transaction, runtime: Runtime) -> Demo:
     workspace_id = create_workspace(tx, "Demo")
+    set_call_rate(tx, workspace_id, CALLS_PER_SECOND)
     for code in CODES:
         plain, sealed = _invented(get_adapter(code))
         add_channel(tx, workspace_id, code, NAMES[code], plain, sealed, runtime.sealer)

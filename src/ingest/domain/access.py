@@ -49,12 +49,18 @@ PERMISSIONS: Mapping[str, frozenset[Role]] = {
     "workspace.integrate": MANAGERS,
     "workspace.users": MANAGERS,
     "workspace.tokens": OWNERS,
+    "workspace.limits": OWNERS,
     "usage.read": MANAGERS,
     "audit.read": MANAGERS,
     "workflow.read": ALL,
     "workflow.edit": MANAGERS,
     "workflow.run": ALL,
 }
+
+# Calls a second of one endpoint, as long as a workspace's owner has set no other number. Clients of the API are written for
+# this many, and hold back by the headers of the answers.
+DEFAULT_REQUESTS_PER_SECOND = 5
+MAX_REQUESTS_PER_SECOND = 100_000
 
 # What a workspace's setting gives to roles that do not have it.
 SWITCHES: Mapping[str, frozenset[str]] = {"agents_may_block": frozenset({"contact.block_one"})}
@@ -88,7 +94,7 @@ class Principal:
     restrictions: frozenset[str] = frozenset()
     # What the workspace's switches give beyond the role.
     grants: frozenset[str] = frozenset()
-    requests_per_second: int = 50
+    requests_per_second: int = DEFAULT_REQUESTS_PER_SECOND
     time_zone: str = "UTC"
 
 
@@ -104,6 +110,12 @@ def may(principal: Principal, action: str) -> bool:
 def granted(settings: Mapping[str, Any]) -> frozenset[str]:
     """Return the actions that a workspace's settings give beyond the roles."""
     return frozenset(action for switch, given in SWITCHES.items() if settings.get(switch) is True for action in given)
+
+
+def rate_of(settings: Mapping[str, Any]) -> int:
+    """Return how many calls a second of one endpoint a workspace with these settings may make."""
+    found = settings.get("api_requests_per_second")
+    return found if type(found) is int and 0 < found <= MAX_REQUESTS_PER_SECOND else DEFAULT_REQUESTS_PER_SECOND
 
 
 def require(principal: Principal, action: str) -> None:

@@ -69,7 +69,6 @@ def read_rows(content: bytes, form: Form) -> Iterator[list[str]]:
     count = -1
     try:
         for row in reader:
-            _check(row, count)
             cells = [_clean(cell, form) for cell in row]
             # Empty is what holds nothing once our own apostrophes are off.
             if any(cell.strip() for cell in cells):

@@ -111,8 +111,8 @@ MARK_ABANDONED = text("""
 
 LIST_SHARED = text("""
     select match_key, contact_count, changed_at from shared_key
-    where workspace_id = :workspace_id and match_key > :after_key
-    order by match_key limit :limit
+    where workspace_id = :workspace_id and state = 'open'
+    order by contact_count desc, match_key limit :limit
 """)
 
 LIST_IDS = text("""
@@ -197,10 +197,9 @@ def mark_abandoned_keys(tx: Connection, workspace_id: int) -> None:
     tx.execute(MARK_ABANDONED, {"workspace_id": workspace_id})
 
 
-def list_shared_keys(tx: Connection, workspace_id: int, after_key: str, limit: int) -> list[SharedKey]:
-    """Return the workspace's shared keys after `after_key` (at first ""), by key."""
-    given = {"workspace_id": workspace_id, "after_key": after_key, "limit": limit}
-    return [SharedKey(*row) for row in tx.execute(LIST_SHARED, given)]
+def list_shared_keys(tx: Connection, workspace_id: int, limit: int) -> list[SharedKey]:
+    """Return the workspace's shared keys, the most shared first."""
+    return [SharedKey(*row) for row in tx.execute(LIST_SHARED, {"workspace_id": workspace_id, "limit": limit})]
 
 
 def list_contact_ids(tx: Connection, workspace_id: int, after_id: int, limit: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from sqlalchemy import Connection, text
 
-from ingest.domain.access import Principal, granted
+from ingest.domain.access import Principal, granted, rate_of
 
 FIND = text("""
     select token.id, token.role as token_role, token.user_id, token.name,
@@ -20,7 +20,6 @@ MARK_USED = text("""
 """)
 
 ROLE_RANK = {"agent": 0, "manager": 1, "owner": 2}
-DEFAULT_REQUESTS_PER_SECOND = 50
 TOKEN_SOURCES = frozenset({"api", "n8n", "make", "zapier"})
 
 
@@ -36,7 +35,6 @@ def find_principal(tx: Connection, workspace_id: int, digest: bytes) -> Principa
     if row.is_first_today:
         tx.execute(MARK_USED, {"workspace_id": workspace_id, "id": row.id})
     role = min(filter(None, (row.token_role, row.user_role)), key=ROLE_RANK.__getitem__)
-    rate = row.settings.get("api_requests_per_second")
     return Principal(
         workspace_id=workspace_id,
         role=role,
@@ -46,6 +44,6 @@ def find_principal(tx: Connection, workspace_id: int, digest: bytes) -> Principa
         team_id=row.team_id,
         restrictions=frozenset(row.restrictions or ()),
         grants=granted(row.settings),
-        requests_per_second=rate if isinstance(rate, int) and rate > 0 else DEFAULT_REQUESTS_PER_SECOND,
+        requests_per_second=rate_of(row.settings),
         time_zone=row.time_zone,
     )

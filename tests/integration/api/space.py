@@ -113,6 +113,10 @@ class Space:
         fields.setdefault("firstName", "Ann")
         return int(self.call("POST", f"/contact/phone:{phone}", fields)["contactId"])
 
+    def contact_without_phone(self) -> int:
+        """Make a contact that has an email alone, through the API, and return its id."""
+        return int(self.call("POST", f"/contact/email:{uuid4().hex}@example.com", {"firstName": "Ann"})["contactId"])
+
     def get(self, contact_id: int) -> dict[str, Any]:
         """Return the contact as the API shows it."""
         found: dict[str, Any] = self.call("GET", f"/contact/id:{contact_id}")

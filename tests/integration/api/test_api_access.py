@@ -128,6 +128,32 @@ def test_b78_every_answer_tells_the_rate_limit_and_429_says_how_long_to_wait(spa
     assert client.get(f"{ROOT}/space/user").status_code == 200
 
 
+def test_b78_a_workspace_starts_with_5_calls_a_second_of_each_endpoint(space: Space) -> None:
+    space.run("update workspace set settings = '{}' where id = :w")
+    client = space.client()
+    answers = [client.get(f"{ROOT}/space/tag") for _ in range(30)]
+    assert {answer.headers["x-ratelimit-limit"] for answer in answers} == {"5"}
+    assert [answer.status_code for answer in answers[:5]] == [200] * 5
+    assert 429 in {answer.status_code for answer in answers}
+
+
+def test_b78_an_owner_raises_the_rate_and_puts_it_back(space: Space) -> None:
+    space.run("update workspace set settings = '{}' where id = :w")
+    owner, manager = space.client(), space.client("manager")
+    path = "/space/rate_limit"
+    assert space.call("GET", path, client=manager) == {"requestsPerSecond": 5}
+    space.call("PUT", path, {"requestsPerSecond": 40}, 403, manager)
+    assert space.call("PUT", path, {"requestsPerSecond": 40}, client=owner) == {"requestsPerSecond": 40}
+    # Who a token stands for is remembered for a second.
+    assert space.client().get(f"{ROOT}/space/tag").headers["x-ratelimit-limit"] == "40"
+    for wrong in (0, -1, 10**9, "many"):
+        space.call("PUT", path, {"requestsPerSecond": wrong}, 422, space.client())
+    assert space.call("PUT", path, {"requestsPerSecond": None}, client=space.client()) == {"requestsPerSecond": 5}
+    assert {"requests_per_second": 40} in [
+        row.data for row in space.rows("select data from audit_entry where workspace_id = :w")
+    ]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [

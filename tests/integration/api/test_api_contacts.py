@@ -552,6 +552,19 @@ def test_a35_a36_a38_a40_every_channel_is_active_inactive_or_unavailable(space: 
     assert [each["id"] for each in connected] == [telegram]
 
 
+def test_a38_b69_a_custom_channel_whose_ids_are_numbers_may_be_started_by_a_user(space: Space) -> None:
+    contact_id, nobody = space.contact(phone="+60123456789"), space.contact_without_phone()
+    numbers, others = space.channel("custom", name="Numbers"), space.channel("custom", name="Others")
+    space.run("""update channel set settings = '{"contact_ids": "phone"}' where id = :id""", id=numbers)
+
+    def kinds(of: int) -> dict[int, str]:
+        shown = space.call("GET", f"/contact/id:{of}/channels/all")["items"]
+        return {each["id"]: each["kind"] for each in shown}
+
+    assert kinds(contact_id) == {numbers: "inactive", others: "unavailable"}
+    assert kinds(nobody) == {numbers: "unavailable", others: "unavailable"}
+
+
 def test_a37_an_active_facebook_channel_links_to_the_conversation(space: Space) -> None:
     contact_id, page = space.contact(), space.channel("messenger", account="1234")
     space.connect(contact_id, page)

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.domain.csv_cells import escape, read_list, read_rows, unescape, write_list, write_rows
+from ingest.domain.csv_cells import MAX_COLUMNS, escape, read_list, read_rows, unescape, write_list, write_rows
+from ingest.domain.refusals import Invalid
 
 CELLS = st.text(st.sampled_from("ab=+-@'\", ;\t\r\n\u00a0é王"), max_size=12)
 
@@ -38,6 +39,16 @@ def test_rows_come_back_as_they_were_written(rows: list[list[str]], form: str) -
 @given(st.lists(CELLS.map(str.strip).filter(bool), max_size=4))
 def test_a_list_in_a_cell_comes_back(values: list[str]) -> None:
     assert read_list(write_list(values)) == values
+
+
+@pytest.mark.parametrize("line", [b"," * 300, b" " + b"," * 300])
+def test_an_empty_line_counts_for_nothing_however_wide_it_is(line: bytes) -> None:
+    assert list(read_rows(b"a,b\r\n" + line + b"\r\n1,2\r\n", "machine")) == [["a", "b"], ["1", "2"]]
+
+
+def test_a_row_that_is_wider_than_may_be_is_refused() -> None:
+    with pytest.raises(Invalid, match="columns"):
+        list(read_rows(b"a,b\r\n1" + b"," * MAX_COLUMNS + b"\r\n", "machine"))
 
 
 def test_a_row_that_is_empty_without_our_apostrophe_is_left_out() -> None:

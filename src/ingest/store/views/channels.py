@@ -21,9 +21,13 @@ class ChannelView:
 
 @dataclass(frozen=True, slots=True)
 class ContactChannelView:
-    """A contact's identity on a channel; `identity_id` is None for a channel that the contact is not connected to."""
+    """A contact's identity on a channel; `identity_id` is None for a channel that the contact is not connected to.
+
+    `settings` are the channel's: what an address on it is may depend on them.
+    """
 
     channel: ChannelView
+    settings: dict[str, str]
     identity_id: int | None
     profile: dict[str, Any] | None
     connected_at: datetime | None
@@ -41,7 +45,7 @@ LIST = text("""
 
 OF_CONTACT = text("""
     select channel.id, channel.code, channel.name, channel.account, channel.state, channel.created_at,
-           identity.id, identity.profile, identity.connected_at, identity.opted_out_at, identity.consent_at,
+           channel.settings, identity.id, identity.profile, identity.connected_at, identity.opted_out_at, identity.consent_at,
            (select max(sent_at) from message where message.workspace_id = identity.workspace_id
                 and message.contact_id = identity.contact_id and message.channel_id = identity.channel_id),
            (select max(sent_at) from message where message.workspace_id = identity.workspace_id

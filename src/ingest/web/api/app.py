@@ -8,11 +8,12 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ingest.domain.access import DEFAULT_REQUESTS_PER_SECOND
 from ingest.runtime import Runtime
-from ingest.store.tokens import DEFAULT_REQUESTS_PER_SECOND
 from ingest.web.api import (
     administration,
     blocks,
+    call_rates,
     contact_lists,
     contact_marks,
     contact_reading,
@@ -48,6 +49,7 @@ ROUTERS = (
     suggestions.router,
     workspace.router,
     administration.router,
+    call_rates.router,
     contact_lists.router,
     contact_marks.bulk_router,
     merge_rules.router,

@@ -81,9 +81,8 @@ def _kind(found: ContactChannelView, contact: ContactView) -> str:
         adapter = get_adapter(found.channel.code)
     except (UnknownChannelCode, ImportError):
         return channel_kind(found.identity_id is not None, False, "opaque", contact.phone, contact.email)
-    return channel_kind(
-        found.identity_id is not None, adapter.startable, address_kind_of(adapter, {}), contact.phone, contact.email
-    )
+    address_kind = address_kind_of(adapter, found.settings)
+    return channel_kind(found.identity_id is not None, adapter.startable, address_kind, contact.phone, contact.email)
 
 
 def channel_page(call: Call, query: PageQuery, found: list[ContactChannelShape]) -> Page[ContactChannelShape]:

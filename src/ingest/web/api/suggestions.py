@@ -7,8 +7,8 @@ from pydantic import Field
 
 from ingest.domain.access import may, sees_contact
 from ingest.domain.refusals import NotFound
+from ingest.store.contact_keys import SharedKey, list_shared_keys
 from ingest.store.custom_fields import CustomField, list_custom_fields
-from ingest.store.shared_key_views import SharedKey, list_shared_keys
 from ingest.store.suggestions import OpenSuggestion, list_open_suggestions, mark_dismissed
 from ingest.store.users import find_user
 from ingest.store.views.contacts import ContactView, list_contacts
