@@ -29,6 +29,10 @@ celery.conf.update(
     worker_prefetch_multiplier=1,
     task_default_queue="naive",
 )
+if seconds := os.environ.get("NAIVE_VISIBILITY_SECONDS"):
+    # The fault matrix cannot wait an hour for what a lost worker held.
+    quick = {"unacked_restore_interval": 1, "unacked_restore_throttle": 1}
+    celery.conf.broker_transport_options = {"visibility_timeout": int(seconds), **quick}
 engine = create_engine(os.environ.get("DATABASE_URL", "postgresql+psycopg://"), pool_size=4)
 
 

@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from cryptography.fernet import Fernet
@@ -32,10 +33,13 @@ from sqlalchemy import Connection, create_engine, text
 
 from ingest.embedded.servers import EmbeddedServers
 from ingest.pipeline import administer
+from ingest.simulators.http import Connection as HttpConnection
 from ingest.simulators.traffic import Delivery, Plan, Report, Target, deliveries, send_traffic
 from ingest.store.migrate import migrate
 from ingest.store.sealing import Sealer
+from ingest.store.views.queues import conservation, orphans
 from ingest.supervise import ProcessLine, Supervisor, find_procfile, read_procfile
+from tests.faults.fault_proxy import FaultProxy
 
 WHATSAPP = {"phone_number_id": "800100200300400", "app_secret": "app-secret"}
 TELEGRAM = {"secret_token": "telegram-secret"}
@@ -66,6 +70,20 @@ class Verdict:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request: when it was due (monotonic seconds), how long its answer took from then, its status, 0 for none."""
+
+    due_at: float
+    seconds: float
+    status: int
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether it was answered 2xx."""
+        return 200 <= self.status < 300
+
+
 class Ledger:
     """The generator's own record of every answer, in a file."""
 
@@ -73,11 +91,20 @@ class Ledger:
         self._file = path.open("a", buffering=1)
         self.path = path
         self.accepted = 0
+        self.requests: list[Answered] = []
+        self.unaccepted: dict[str, Delivery] = {}
 
-    def record(self, delivery: Delivery, status: int | None) -> None:
+    def record(self, delivery: Delivery, status: int | None, seconds: float) -> None:
         """Note an answer; None stands for none."""
-        self.accepted += status is not None and 200 <= status < 300
-        self._file.write(f"{delivery.draft.external_id} {status or 0}\n")
+        answered = Answered(time.monotonic() - seconds, seconds, status or 0)
+        self.requests.append(answered)
+        self.accepted += answered.is_accepted
+        external_id = delivery.draft.external_id
+        if answered.is_accepted:
+            self.unaccepted.pop(external_id, None)
+        else:
+            self.unaccepted[external_id] = delivery
+        self._file.write(f"{external_id} {status or 0}\n")
 
     def answers(self) -> dict[str, set[int]]:
         """Return the answers that each message got."""
@@ -136,10 +163,13 @@ class Load:
 class System:
     """PostgreSQL, Valkey and the Procfile's processes over one directory, with a workspace and two channels."""
 
+    name = "ours"
+
     home: Path
     processes: Sequence[str] = ("web", "worker_resolve", "worker_upkeep", "beat")
     resolvers: int = 2
     broker_url: str = ""
+    is_proxied: bool = False
     environment: dict[str, str] = field(default_factory=dict)
     killed: Counter[str] = field(default_factory=Counter)
 
@@ -148,6 +178,9 @@ class System:
         self.port = free_port()
         self.secret_key = Fernet.generate_key().decode()
         self.log = (self.home / "processes.log").open("w+")
+        self.faults = self.home / "faults"
+        self.faults.mkdir()
+        self.network: dict[str, FaultProxy] = {}
         self._over = threading.Event()
 
     # Starting and stopping
@@ -158,8 +191,10 @@ class System:
         self.engine = create_engine(self.servers.database_url)
         migrate(self.engine)
         self._administer()
+        if self.is_proxied:
+            self._lay_network()
         self.supervisor = Supervisor(self._environment(), output=self.log)
-        self.supervisor.start(self._lines())
+        self.supervisor.start([self._routed(line) for line in self._lines()])
         self._tending = threading.Thread(target=self._tend, daemon=True)
         self._tending.start()
         until(self.is_ready, 60)
@@ -189,8 +224,33 @@ class System:
             *(ProcessLine(f"worker_resolve_{number}", resolve.command) for number in range(more) if resolve),
         ]
 
+    def _lay_network(self) -> None:
+        """Put a proxy between each side of ours, web and workers, and each server."""
+        database, broker = self.servers.places.sockets / ".s.PGSQL.5432", self.servers.places.valkey_socket
+        for side in ("web", "worker"):
+            for server, upstream in (("database", str(database)), ("broker", self.broker_port or str(broker))):
+                proxy = self.network[f"{side}-{server}"] = FaultProxy(upstream, f"{side}-{server}")
+                proxy.start()
+
+    @property
+    def broker_port(self) -> int:
+        """The port of a broker of the test's own, 0 for the embedded one."""
+        return urlsplit(self.broker_url).port or 0
+
+    def _routed(self, line: ProcessLine) -> ProcessLine:
+        """Return the process such that it talks to the servers through its side's proxies, where there are any."""
+        if not self.network:
+            return line
+        side = "web" if line.name.startswith("web") else "worker"
+        database = f"postgresql+psycopg://ingest@127.0.0.1:{self.network[f'{side}-database'].port}/ingest"
+        port = self.network[f"{side}-broker"].port
+        broker = f"amqp://guest:guest@127.0.0.1:{port}//" if self.broker_port else f"redis://127.0.0.1:{port}/0"
+        command = (sys.executable, "-m", "ingest", *line.command[1:]) if line.command[0] == "ingest" else line.command
+        return ProcessLine(line.name, ("env", f"DATABASE_URL={database}", f"BROKER_URL={broker}", *command))
+
     def _environment(self) -> dict[str, str]:
         return {
+            "INGEST_FAULT_DIR": str(self.faults),
             "DATABASE_URL": self.servers.database_url,
             "BROKER_URL": self.broker_url or self.servers.broker_url,
             "INGEST_SECRET_KEY": self.secret_key,
@@ -221,6 +281,8 @@ class System:
             self.supervisor.stop(timeout_seconds=5)
         if hasattr(self, "engine"):
             self.engine.dispose()
+        for proxy in self.network.values():
+            proxy.stop()
         self.servers.postgres.stop("immediate")
         self.servers.stop()
         self.log.close()
@@ -291,6 +353,23 @@ class System:
         wanted = list(targets) or [self.whatsapp]
         return Load(Ledger(self.home / f"ledger-{time.time_ns()}"), deliveries(wanted, plan), plan)
 
+    def repeat(self, load: Load, delivery: Delivery) -> bool:
+        """Send a delivery once more, as a provider does that got no 2xx; return whether it was accepted now."""
+
+        async def send() -> int | None:
+            connection = HttpConnection(delivery.target.origin)
+            try:
+                return await connection.send(delivery.raw)
+            except (OSError, TimeoutError):
+                return None
+            finally:
+                connection.close()
+
+        started = time.monotonic()
+        status = asyncio.run(send())
+        load.ledger.record(delivery, status, time.monotonic() - started)
+        return status is not None and 200 <= status < 300
+
     def waiting(self) -> int:
         """Return how many requests wait, in the database and in the spool (there: any is one)."""
         in_spool = int(any(self.spool.glob("*.spool")))
@@ -298,20 +377,47 @@ class System:
             self.scalar("select coalesce(sum(weight), 0) from job where queue = 'resolve' and body is not null")
         )
 
+    def oldest_waiting_seconds(self) -> float:
+        """Return how long the oldest request has waited that is not worked off, in the database or in the spool."""
+        spooled = [int(path.name.partition("-")[0]) for path in self.spool.glob("*.spool")]
+        in_spool = max([time.time() - min(spooled) / 1e9, 0.0]) if spooled else 0.0
+        query = "select coalesce(extract(epoch from clock_timestamp() - min(created_at)), 0) from job where body is not null"
+        return max(in_spool, float(self.scalar(query)))
+
+    def orphans(self) -> dict[str, int]:
+        """Return how many rows break each rule of belonging, where any does."""
+        with self.engine.begin() as tx:
+            return {name: count for name, count in orphans(tx).items() if count}
+
+    def is_accounted_for(self) -> bool:
+        """Return whether every accepted request is resolved or waiting, and every resolved one has an outcome."""
+        with self.engine.begin() as tx:
+            return conservation(tx).is_exact
+
+    def stored(self) -> Counter[str]:
+        """Return how often each message is stored, by the id that its delivery had."""
+        rows = self.rows("select external_id from message where channel_id = :id", id=self.whatsapp.channel_id)
+        return Counter(row.external_id.removeprefix("wamid.") for row in rows)
+
     def drain(self, seconds: float) -> float:
         """Return after how many seconds nothing waits any more."""
         started = time.monotonic()
         until(lambda: self.waiting() == 0, seconds)
         return time.monotonic() - started
 
+    def is_drained(self, seconds: float) -> bool:
+        """Return whether nothing waits any more, or not after so many seconds."""
+        try:
+            self.drain(seconds)
+        except AssertionError:
+            return False
+        return True
+
     def judge(self, load: Load) -> Verdict:
         """Return what became of the load's messages."""
         answers = load.ledger.answers()
         load.ledger.close()
-        stored = Counter(
-            row.external_id.removeprefix("wamid.")
-            for row in self.rows("select external_id from message where channel_id = :id", id=self.whatsapp.channel_id)
-        )
+        stored = self.stored()
         accepted = {each for each, statuses in answers.items() if any(200 <= status < 300 for status in statuses)}
         unknown = {each for each, statuses in answers.items() if 0 in statuses} - accepted
         refused = Counter(status for statuses in answers.values() for status in statuses if status >= 300)
@@ -331,6 +437,16 @@ class System:
         assert found["sound"], found
 
     # Faults
+
+    def arm(self, point: str, order: str = "kill") -> None:
+        """Have the process that next passes a fault point do what the order says: kill, stop, raise, sleep 3."""
+        draft = self.faults / f".{point}"
+        draft.write_text(order)
+        draft.rename(self.faults / point)
+
+    def is_armed(self, point: str) -> bool:
+        """Return whether nobody has passed the point yet."""
+        return (self.faults / point).exists()
 
     def kill_one(self, chance: random.Random) -> str:
         """End a random process with SIGKILL: a web or worker process, or one of their children; return whose it was."""
@@ -369,6 +485,9 @@ class System:
             self.servers.postgres.start()
 
 
+S = TypeVar("S", bound=System)
+
+
 def until(condition: Callable[[], object], seconds: float, interval: float = 0.1) -> None:
     """Return when the condition holds. Fails after so many seconds."""
     deadline = time.monotonic() + seconds
@@ -392,10 +511,10 @@ def children_of(pid: int) -> list[int]:
 
 
 @contextmanager
-def running_system(**options: Any) -> Iterator[System]:
+def running_system(kind: type[S] = System, **options: Any) -> Iterator[S]:  # type: ignore[assignment]
     """Give a running system in a directory of its own, gone afterwards. Call it from the main thread."""
     home = Path(tempfile.mkdtemp(prefix="ingest-system-"))
-    system = System(home, **options)
+    system = kind(home, **options)
     try:
         system.start()
         yield system

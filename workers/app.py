@@ -11,6 +11,7 @@ from celery import Celery
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 from sqlalchemy.exc import SQLAlchemyError
 
+from ingest import fault
 from ingest.jobs.celery import make_celery, require_pinned
 from ingest.jobs.queues import QUEUES, UPKEEP, task_name
 from ingest.logs import configure_logs
@@ -80,6 +81,7 @@ def make_worker(process: WorkerProcess) -> Celery:
 
 def _register_drain(app: Celery, process: WorkerProcess, queue: str) -> None:
     def run(*_args: Any) -> None:
+        fault.point("woken")
         try:
             drain(process.runtime, queue, lambda: mark(process.progress))
         except SQLAlchemyError as away:

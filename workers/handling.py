@@ -16,6 +16,7 @@ from psycopg import errors as pg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from ingest import fault
 from ingest.errors import Permanent, Transient
 from ingest.jobs.queues import TRANSFER
 from ingest.jobs.types import JobType, read_job
@@ -117,6 +118,7 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
         if sum(job.weight for job in claim.jobs) >= runtime.settings.batch_events:
             # There is more than one worker's worth: wake another.
             runtime.publisher.ring([queue])
+        fault.point("claimed")
         started = time.monotonic()
         handle_claim(runtime, queue, claim)
         on_progress()
@@ -174,6 +176,8 @@ def _run_with_retries(runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob]
             with runtime.unit_of_work() as uow:
                 handler.run(runtime, uow, jobs)
                 complete_jobs(uow.tx, claim, [job.id for job in jobs])
+                fault.point("completed")
+            fault.point("committed")
         except Exception as failure:
             if isinstance(failure, LeaseLost) or not is_transient(failure) or attempt == RETRIES_IN_PLACE - 1:
                 raise

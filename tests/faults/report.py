@@ -113,6 +113,7 @@ def main(_arguments: Sequence[str] = ()) -> None:
     """Write the page and print its table."""
     out = Path(os.environ.get("FAULTS_OUT") or DEFAULT_OUT)
     page = render(read_lines(out / RESULTS))
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".md").write_text(page)
     print("\n".join(line for line in page.splitlines() if line.startswith("|")))
     print(f"written to {out.with_suffix('.md')}")

@@ -47,7 +47,7 @@ async def played(
         asyncio.get_running_loop().call_later(stop_after, stop.set)
     async with server:
         report = await send_traffic(
-            requests, plan, lambda each, status: recorded.append((each.draft.external_id, status)), stop
+            requests, plan, lambda each, status, _seconds: recorded.append((each.draft.external_id, status)), stop
         )
     return report, recorded
 

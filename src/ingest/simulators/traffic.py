@@ -69,6 +69,9 @@ class Delivery:
     raw: bytes
 
 
+Record = Callable[[Delivery, int | None, float], None]
+
+
 @dataclass(slots=True)
 class Report:
     """What came of the traffic. Latencies are in seconds from the moment a request was due."""
@@ -128,20 +131,21 @@ def deliveries(targets: Sequence[Target], plan: Plan) -> Iterator[Delivery]:
 async def send_traffic(
     requests: Iterator[Delivery],
     plan: Plan,
-    record: Callable[[Delivery, int | None], None] | None = None,
+    record: Record | None = None,
     stop: asyncio.Event | None = None,
 ) -> Report:
     """Send the requests as planned and return what came of them.
 
-    `record` is called with each request and its status, or None where no answer came: such a request may or may not
-    have been taken. `requests` made beforehand cost the run nothing; they end it when they run out.
+    `record` is called with each request, its status, or None where no answer came, and the seconds since it was due: a
+    request without an answer may or may not have been taken. `requests` made beforehand cost the run nothing; they end it
+    when they run out.
     """
     run = _Run(plan, record, stop or asyncio.Event())
     return await run.play(requests)
 
 
 class _Run:
-    def __init__(self, plan: Plan, record: Callable[[Delivery, int | None], None] | None, stop: asyncio.Event) -> None:
+    def __init__(self, plan: Plan, record: Record | None, stop: asyncio.Event) -> None:
         self._plan = plan
         self._record = record
         self._stop = stop
@@ -220,7 +224,7 @@ class _Run:
             if len(self._report.latencies) < MAX_SAMPLES:
                 self._report.latencies.append(time.perf_counter() - due)
         if self._record is not None:
-            self._record(request, status)
+            self._record(request, status, time.perf_counter() - due)
 
 
 def _close(connections: dict[Origin, Connection]) -> None:

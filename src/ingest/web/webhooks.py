@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 import structlog
 
+from ingest import fault
 from ingest.channels.base import Adapter, Answer, Webhook, decode_json
 from ingest.errors import BadPayload, BadSetting, BadShape, BadSignature
 from ingest.pipeline.receive import KEPT_HEADERS, Intake, Unavailable, prove
@@ -95,6 +96,7 @@ class Webhooks:
         except TimeoutError:
             count_edge("too_slow")
             return TOO_SLOW
+        fault.point("received")
         return await self._take(endpoint, adapter, self._hook(scope, headers, body, endpoint))
 
     async def _answer_bridge(self, scope: Scope, receive: Receive, headers: Headers) -> Answer:
@@ -148,7 +150,9 @@ class Webhooks:
         except BadShape as broken:
             count_edge("malformed")
             return json_answer(400, "bad_shape", str(broken).replace("\\", "").replace('"', "'"))
+        fault.point("proved")
         await self._intake.accept(make_durable_form(endpoint, hook))
+        fault.point("durable")
         count_edge("accepted")
         return adapter.answer(hook) if callable(adapter.answer) else adapter.answer
 

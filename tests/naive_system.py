@@ -1,0 +1,87 @@
+"""The comparator of the benchmarks under the fault matrix's harness: one Celery task a webhook.
+
+Its broker options are the kindest there are: what a lost worker held is restored after five seconds instead of an hour.
+"""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.error import HTTPError, URLError
+from urllib.request import urlopen
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from benchmarks.bodies import PHONE_NUMBER_ID, SECRET
+from ingest.simulators.traffic import Target
+from ingest.supervise import ProcessLine
+from tests.system import System
+
+VISIBILITY_SECONDS = 5
+# Of two pool processes on a busy machine.
+TASKS_PER_SECOND = 100
+
+
+@dataclass
+class NaiveSystem(System):
+    """Naive's web process and its worker with two pool processes, over the same servers."""
+
+    name: ClassVar[str] = "naive"
+
+    def _administer(self) -> None:
+        script = "import benchmarks.naive as naive; naive.create_tables()"
+        subprocess.run(
+            [sys.executable, "-c", script], env={**os.environ, **self._environment()}, check=True, timeout=60
+        )
+        given = {"phone_number_id": PHONE_NUMBER_ID, "app_secret": SECRET}
+        self.whatsapp = self.telegram = Target("whatsapp_cloud", 1, f"{self.url}/webhooks/1", given)
+
+    def _lines(self) -> list[ProcessLine]:
+        granian = ("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(self.port))
+        web = (sys.executable, "-m", *granian, "--no-ws", "--log-level", "error", "--respawn-failed-workers")
+        worker = (sys.executable, "-m", "celery", "-A", "benchmarks.naive:celery", "worker", "-c", "2", "-l", "error")
+        return [ProcessLine("web", (*web, "benchmarks.naive:app")), ProcessLine("worker", worker)]
+
+    def _environment(self) -> dict[str, str]:
+        return {**super()._environment(), "NAIVE_VISIBILITY_SECONDS": str(VISIBILITY_SECONDS)}
+
+    def is_ready(self) -> bool:
+        """Return whether the web process answers anything at all."""
+        try:
+            urlopen(f"{self.url}/webhooks/1", timeout=5).close()
+        except HTTPError:
+            return True
+        except (URLError, OSError):
+            return False
+        return True
+
+    def waiting(self) -> int:
+        """Return how many tasks the broker holds, waiting or taken."""
+        with suppress(RedisError, OSError), self._broker() as broker:
+            return int(broker.llen("naive")) + int(broker.hlen("unacked"))
+        return 1
+
+    def oldest_waiting_seconds(self) -> float:
+        """Return how long the tasks that wait will take: a task does not say how old it is."""
+        return self.waiting() / TASKS_PER_SECOND
+
+    def _broker(self) -> Redis:
+        return Redis(
+            unix_socket_path=str(self.servers.places.valkey_socket), socket_timeout=1, retry=Retry(NoBackoff(), 0)
+        )
+
+    def orphans(self) -> dict[str, int]:
+        """Return nothing: foreign keys keep naive's few tables together."""
+        return {}
+
+    def stored(self) -> Counter[str]:
+        """Return how often each message is stored."""
+        return Counter(
+            row.external_id.removeprefix("wamid.") for row in self.rows("select external_id from naive_message")
+        )
