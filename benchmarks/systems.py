@@ -27,9 +27,10 @@ PORT = free_port()
 READY_SECONDS = 60
 # For the workers to connect once the web process answers.
 SETTLE_SECONDS = 3
-GRANIAN = (
-    *("-m", "granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(PORT)),
-    *("--no-ws", "--log-level", "error"),
+# The same server for all three: what is compared is what runs in it.
+UVICORN = (
+    *("-m", "uvicorn", "--host", "127.0.0.1", "--port", str(PORT), "--loop", "uvloop", "--http", "httptools"),
+    *("--ws", "none", "--no-access-log", "--no-server-header", "--no-proxy-headers", "--log-level", "error"),
 )
 START = "from ingest.cli import main; main()"
 
@@ -54,14 +55,14 @@ class System:
 def naive(workers: int = 2) -> System:
     """Return the comparator *naive*, with so many worker processes."""
     worker = ("-m", "celery", "-A", "benchmarks.naive:celery", "worker", "-c", str(workers), "--loglevel", "error")
-    processes = (("web", (*GRANIAN, "benchmarks.naive:app")), ("worker", worker))
+    processes = (("web", (*UVICORN, "benchmarks.naive:app")), ("worker", worker))
     return System("naive", processes, *_counting("naive_message"))
 
 
 def floor(workers: int = 1) -> System:
     """Return the comparator *floor*."""
     work = (("worker", ("-m", "benchmarks.floor")),) * workers
-    return System("floor", (("web", (*GRANIAN, "benchmarks.floor:app")), *work), *_counting("floor_message"))
+    return System("floor", (("web", (*UVICORN, "benchmarks.floor:app")), *work), *_counting("floor_message"))
 
 
 def ours(workers: int = 1, *extra_queues: str) -> System:

@@ -43,8 +43,7 @@ class NaiveSystem(System):
         self.whatsapp = self.telegram = Target("whatsapp_cloud", 1, f"{self.url}/webhooks/1", given)
 
     def _lines(self) -> list[ProcessLine]:
-        granian = ("granian", "--interface", "asgi", "--host", "127.0.0.1", "--port", str(self.port))
-        web = (sys.executable, "-m", *granian, "--no-ws", "--log-level", "error", "--respawn-failed-workers")
+        web = (sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "error")
         worker = (sys.executable, "-m", "celery", "-A", "benchmarks.naive:celery", "worker", "-c", "2", "-l", "error")
         return [ProcessLine("web", (*web, "benchmarks.naive:app")), ProcessLine("worker", worker)]
 

@@ -51,7 +51,7 @@ MEASURE_SUFFIXES = ("_count", "_seconds", "_bytes", "_percent", "_ms")
 EVENT_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+")
 
 # These say in full what a server is doing; none of them sees a request's body or a task's arguments.
-OUTSPOKEN_LOGGERS = ("granian", "_granian", "celery.beat", "alembic.runtime.migration")
+OUTSPOKEN_LOGGERS = ("uvicorn.error", "celery.beat", "alembic.runtime.migration")
 # These write a line for every bell, of which there are several a second and none says what was done.
 CHATTY_LOGGERS = ("celery.worker.strategy", "celery.app.trace", "celery.beat")
 CELERY_TASK_WORDS = frozenset({"name", "id", "runtime", "hostname"})

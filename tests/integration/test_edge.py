@@ -18,9 +18,8 @@ from typing import Any
 
 import psycopg
 import pytest
+import uvicorn
 from cryptography.fernet import Fernet
-from granian.constants import Interfaces
-from granian.server.embed import Server
 from sqlalchemy import make_url, text
 
 from ingest.errors import BadSetting
@@ -32,6 +31,7 @@ from ingest.simulators.meta import signed
 from ingest.store.channels import Endpoint, find_channel_endpoint
 from ingest.store.spool import Spool
 from ingest.web.endpoints import Endpoints
+from ingest.web.http import server_options
 from ingest.web.webhooks import Webhooks
 from tests import builders
 from tests.pipeline_world import Pipeline
@@ -94,7 +94,7 @@ class Relay:
 
 
 class Edge:
-    """A web process's webhook path under granian, in a thread, with a database and a spool of this test's own."""
+    """A web process's webhook path under uvicorn, in a thread, with a database and a spool of this test's own."""
 
     def __init__(
         self,
@@ -142,12 +142,11 @@ class Edge:
                 return
 
     async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self.intake = Intake(self.conninfo, self.spool, Bells(), write_seconds=self._write_seconds)
         await self.intake.start()
         webhooks = Webhooks(self.intake, Endpoints(self._find), self.settings.public_url, self._body_seconds)
-        self._server = Server(
-            webhooks, port=self.port, interface=Interfaces.ASGINL, log_enabled=False, websockets=False
+        self._server = uvicorn.Server(
+            uvicorn.Config(webhooks, **server_options(port=self.port, lifespan="off", log_level="critical"))
         )
         await self._server.serve()
         await self.intake.stop()
@@ -159,7 +158,7 @@ class Edge:
 
     def stop(self) -> None:
         """Stop as on SIGTERM."""
-        self._loop.call_soon_threadsafe(self._server.stop)
+        self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive()
 

@@ -2,7 +2,6 @@
 
 import os
 import socket
-from functools import cache
 from importlib import import_module
 
 import click
@@ -49,11 +48,19 @@ def started(process: str) -> Settings:
     return settings
 
 
+class _Name:
+    """This process's name, made anew after a fork. It is asked for at every count."""
+
+    text = ""
+
+
+def _renew_name() -> None:
+    _Name.text = f"{socket.gethostname()}-{os.getpid()}"
+
+
 def _process_name() -> str:
-    # Asked for at every count, to find out about forks.
-    return _name_of(os.getpid())
+    return _Name.text
 
 
-@cache
-def _name_of(pid: int) -> str:
-    return f"{socket.gethostname()}-{pid}"
+_renew_name()
+os.register_at_fork(after_in_child=_renew_name)

@@ -22,6 +22,15 @@ class Headers(Mapping[str, str]):
     def __getitem__(self, name: str) -> str:
         return self._raw[name.encode("latin-1", "replace")].decode("latin-1")
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return the header's value, or the default. Once or more a call: the inherited one raises and catches."""
+        value = self._raw.get(name.encode("latin-1", "replace"))
+        return default if value is None else value.decode("latin-1")
+
+    def pick(self, names: frozenset[bytes]) -> dict[str, str]:
+        """Return those of these names that are there."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._raw.items() if name in names}
+
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._raw)
 
@@ -49,8 +58,26 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, se
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge
     # The first piece is timed too: who sends a head and then nothing would otherwise hold a connection for ever.
-    async with asyncio.timeout(seconds):
+    # By hand, because asyncio.timeout takes longer than all the rest of reading a body that is there already.
+    loop = asyncio.get_running_loop()
+    reading = asyncio.current_task()
+    is_late = False
+
+    def give_up() -> None:
+        nonlocal is_late
+        is_late = True
+        if reading is not None:
+            reading.cancel()
+
+    timer = loop.call_later(seconds, give_up)
+    try:
         return await _read_pieces(receive, limit)
+    except asyncio.CancelledError:
+        if is_late and reading is not None and reading.uncancel() == 0:
+            raise TimeoutError from None
+        raise
+    finally:
+        timer.cancel()
 
 
 async def _read_pieces(receive: Receive, limit: int) -> bytes:

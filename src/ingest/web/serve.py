@@ -1,43 +1,47 @@
-"""Runs the web processes under granian."""
+"""Runs the web processes under uvicorn."""
 
 import os
 
-from granian.constants import Interfaces, Loops
-from granian.server import Server
+import uvicorn
 
 from ingest.logs import configure_logs
 from ingest.parentage import end_with_parent
 from ingest.runtime import Runtime
 from ingest.settings import Settings, read_settings
 from ingest.web.app import WebApp
+from ingest.web.http import server_options
+
+STOP_SECONDS = 15
+# A process that says nothing for so long is ended and started again. A long answer of one thread is no reason.
+HEALTHCHECK_SECONDS = 30
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop. A web process that dies is started again."""
+    """Serve until told to stop. With several web processes, one that dies is started again; one alone is the caller's."""
     # The processes read the settings from the environment; what came from the command line goes there.
     os.environ["INGEST_DATA_DIR"] = str(settings.data_dir)
     os.environ["INGEST_PORT"] = str(settings.port)
     os.environ["INGEST_HOST"] = settings.host
-    Server(
+    uvicorn.run(
         "ingest.web.serve:make_app",
         factory=True,
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGI,
-        loop=Loops.asyncio,
-        workers=settings.web_processes,
-        respawn_failed_workers=True,
-        workers_kill_timeout=15,
-        backlog=4096,
-        backpressure=4096,
-        log_access=False,
-        websockets=False,
-    ).serve()
+        **server_options(
+            host=settings.host,
+            port=settings.port,
+            lifespan="on",
+            workers=settings.web_processes,
+            backlog=4096,
+            limit_concurrency=4096,
+            timeout_graceful_shutdown=STOP_SECONDS,
+            timeout_worker_healthcheck=HEALTHCHECK_SECONDS,
+        ),
+    )
 
 
 def make_app() -> WebApp:
-    """Return the application of one web process, which ends with the server process that started it."""
-    end_with_parent()
+    """Return the application of one web process, which ends with the server process that started it, if one did."""
     settings = read_settings()
+    if settings.web_processes > 1:
+        end_with_parent()
     configure_logs(settings.log_level, settings.log_format, "web")
     return WebApp(Runtime.from_settings(settings, "web"))

@@ -47,6 +47,7 @@ TOO_SLOW = json_answer(408, "too_slow", "the body took longer than ten seconds")
 NOT_ALLOWED = json_answer(405, "method_not_allowed", "this channel is called with POST")
 UNAVAILABLE = json_answer(503, "unavailable", "cannot be stored right now, please repeat")
 RETRY_AFTER = (b"retry-after", b"5")
+KEPT = frozenset(name.encode() for name in KEPT_HEADERS)
 
 
 class Webhooks:
@@ -97,7 +98,7 @@ class Webhooks:
             count_edge("too_slow")
             return TOO_SLOW
         fault.point("received")
-        return await self._take(endpoint, adapter, self._hook(scope, headers, body, endpoint))
+        return await self._take(endpoint, adapter, self._hook(scope, headers, body, endpoint), headers)
 
     async def _answer_bridge(self, scope: Scope, receive: Receive, headers: Headers) -> Answer:
         """Answer a bridge: the channel is the one of that name whose token the request carries."""
@@ -116,7 +117,7 @@ class Webhooks:
             except (BadSignature, BadSetting):
                 answer = adapter.refusal
                 continue
-            return await self._take(endpoint, adapter, hook)
+            return await self._take(endpoint, adapter, hook, headers)
         count_edge("unproved" if known else "unknown")
         return answer
 
@@ -132,7 +133,7 @@ class Webhooks:
         path = raw_path.split(b"?", 1)[0].decode("latin-1")
         return f"{self._public_url}{path}{'?' if query else ''}{query.decode('latin-1')}"
 
-    async def _take(self, endpoint: Endpoint, adapter: Adapter, hook: Webhook) -> Answer:
+    async def _take(self, endpoint: Endpoint, adapter: Adapter, hook: Webhook, headers: Headers) -> Answer:
         try:
             greeting = adapter.handshake(hook) if adapter.handshake is not None else None
             if greeting is not None:
@@ -151,13 +152,13 @@ class Webhooks:
             count_edge("malformed")
             return json_answer(400, "bad_shape", str(broken).replace("\\", "").replace('"', "'"))
         fault.point("proved")
-        await self._intake.accept(make_durable_form(endpoint, hook))
+        await self._intake.accept(make_durable_form(endpoint, hook, headers))
         fault.point("durable")
         count_edge("accepted")
         return adapter.answer(hook) if callable(adapter.answer) else adapter.answer
 
 
-def make_durable_form(endpoint: Endpoint, hook: Webhook) -> RawRequest:
+def make_durable_form(endpoint: Endpoint, hook: Webhook, headers: Headers) -> RawRequest:
     """Return the proved request as it is kept, without credentials, under a new trace id."""
     return RawRequest(
         endpoint.workspace_id,
@@ -167,7 +168,7 @@ def make_durable_form(endpoint: Endpoint, hook: Webhook) -> RawRequest:
         os.urandom(16),
         hook.method,
         hook.url,
-        {name: hook.headers[name] for name in KEPT_HEADERS if name in hook.headers},
+        headers.pick(KEPT),
         hook.body,
     )
 
