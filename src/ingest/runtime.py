@@ -1,14 +1,17 @@
 """Wires the settings into engine, publisher, sealer and spool. The only place that does."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+import psycopg
 from prometheus_client import Histogram
+from psycopg.abc import PQGen
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
@@ -21,6 +24,8 @@ from ingest.store.sealing import Sealer
 from ingest.store.spool import Spool
 from ingest.store.unit_of_work import UnitOfWork, unit_of_work
 
+RV = TypeVar("RV")
+
 # No statement of ours takes long; whatever does is stuck, and is better repeated.
 SESSION_SETTINGS = {
     "lock_timeout": "2s",
@@ -31,6 +36,18 @@ SESSION_SETTINGS = {
     "timezone": "UTC",
 }
 
+
+# The server gives every statement up after 15 s, so whoever has heard nothing for this long never will: the network, or
+# something in between, has swallowed the question or the answer.
+ANSWER_SECONDS = 20.0
+# A peer that is gone without a word is noticed within about as long, by the kernel.
+NETWORK = {
+    "connect_timeout": 3,
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 
 CONNECTION_WAIT = Histogram(
     "ingest_connection_wait_seconds",
@@ -48,13 +65,30 @@ class TimedPool(QueuePool):
             return super().connect()
 
 
+class ImpatientConnection(psycopg.Connection[Any]):
+    """A connection that hangs up when an answer takes longer than any may."""
+
+    def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
+        """Return what the server answers. Raises OperationalError, with the connection closed, when it does not in time."""
+        started = time.monotonic()
+        try:
+            return super().wait(gen, interval, ANSWER_SECONDS if timeout is None else timeout)
+        except psycopg.OperationalError:
+            if timeout is None and time.monotonic() - started >= ANSWER_SECONDS:
+                self.pgconn.finish()
+            raise
+
+
 def now() -> datetime:
     """Return the time, aware UTC."""
     return datetime.now(UTC)
 
 
-def make_engine(database_url: str, application_name: str, pool_size: int = 4) -> Engine:
-    """Return an engine whose sessions carry our time-outs. Parameters never appear in errors: they hold people's data."""
+def make_engine(database_url: str, application_name: str, pool_size: int = 4, *, is_impatient: bool = False) -> Engine:
+    """Return an engine whose sessions carry our time-outs. Parameters never appear in errors: they hold people's data.
+
+    An impatient one hangs up on a server that has not answered in 20 s; not for statements that may take long.
+    """
     engine = create_engine(
         database_url,
         poolclass=TimedPool,
@@ -63,8 +97,13 @@ def make_engine(database_url: str, application_name: str, pool_size: int = 4) ->
         pool_timeout=5,
         pool_pre_ping=False,
         hide_parameters=True,
-        connect_args={"application_name": application_name, "connect_timeout": 3, "keepalives_idle": 10},
+        connect_args={"application_name": application_name, **NETWORK},
     )
+    if is_impatient:
+
+        @event.listens_for(engine, "do_connect")
+        def connect(_dialect: object, _record: object, arguments: Any, given: Any) -> psycopg.Connection[Any]:
+            return ImpatientConnection.connect(*arguments, **given)
 
     @event.listens_for(engine, "connect")
     def set_session(connection: Any, _record: object) -> None:
@@ -93,7 +132,8 @@ class Runtime:
     @cached_property
     def engine(self) -> Engine:
         """The engine, with one pool a process. Made at first use, so that it is never inherited by a fork."""
-        return make_engine(self.settings.database_url, f"ingest-{self.role}", self.settings.database_pool_size)
+        size, is_impatient = self.settings.database_pool_size, self.role != "cli"
+        return make_engine(self.settings.database_url, f"ingest-{self.role}", size, is_impatient=is_impatient)
 
     @cached_property
     def publisher(self) -> Publisher:

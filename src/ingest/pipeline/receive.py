@@ -11,7 +11,9 @@ the second one a duplicate.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 import psycopg
@@ -39,6 +41,8 @@ RETRY_SECONDS = 0.5
 
 # What parsing needs of a request's headers. Everything else, credentials above all, ends at the edge.
 KEPT_HEADERS = frozenset({"content-type", "x-envelope-to", "x-envelope-from", "x-authenticated-mail"})
+
+T = TypeVar("T")
 
 _row_encoder = msgspec.msgpack.Encoder()
 _row_decoder = msgspec.msgpack.Decoder(IntakeRow)
@@ -93,6 +97,8 @@ class Intake:
         self._is_database_away = False
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
+        # A thread of its own: while the database hangs, whoever asks it something holds the shared ones.
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self.figures = IntakeFigures()
 
     async def start(self) -> None:
@@ -113,6 +119,7 @@ class Intake:
                 await task
         await self._disconnect()
         self._spool.release()
+        self._disk.shutdown(wait=False)
 
     async def accept(self, request: RawRequest) -> None:
         """Return once the request is durable. Raises Unavailable when it cannot be made so.
@@ -192,10 +199,14 @@ class Intake:
             self.figures.committed += size
             return
         try:
-            await asyncio.to_thread(self._spool.append, [_row_encoder.encode(row) for row in rows])
+            records = [_row_encoder.encode(row) for row in rows]
+            await self._on_disk(lambda: self._spool.append(records))
         except Transient as full:
             raise Unavailable(str(full)) from full
         self.figures.spooled += size
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
 
     async def _commit(self, rows: list[IntakeRow]) -> bool:
         """Return whether the rows are committed. False may also mean that nobody knows."""
@@ -236,7 +247,7 @@ class Intake:
                 log.exception("spool.failed")
 
     async def _replay(self) -> None:
-        if not self._is_database_away and not await asyncio.to_thread(self._spool.size_bytes):
+        if not self._is_database_away and not await self._on_disk(self._spool.size_bytes):
             return
         async with asyncio.timeout(CONNECT_SECONDS + DRAIN_SECONDS):
             connection = await psycopg.AsyncConnection.connect(
@@ -245,7 +256,7 @@ class Intake:
         try:
             # The database answers: new requests go there again, so that the spool's files can only become fewer.
             self._is_database_away = False
-            await asyncio.to_thread(self._spool.release)
+            await self._on_disk(self._spool.release)
             for file in self._spool.adopt(_read_row):
                 await self._replay_file(connection, file)
         finally:

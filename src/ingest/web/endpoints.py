@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +23,9 @@ log = structlog.get_logger()
 
 FRESH_SECONDS = 5.0
 UNKNOWN_SECONDS = 1.0
+# A database that hangs answers nobody: what is not known by then is refused, and sent again.
+FIND_SECONDS = 3.0
+FINDERS = 4
 MAX_ENTRIES = 50_000
 
 Known = tuple[Endpoint, Adapter]
@@ -35,6 +39,8 @@ class Endpoints:
 
     def __init__(self, find: Find) -> None:
         self._find = find
+        # Threads of its own, few: those that wait for a database that hangs must not be missing elsewhere.
+        self._finders = ThreadPoolExecutor(FINDERS, thread_name_prefix="endpoints")
         self._entries: OrderedDict[Key, tuple[float, tuple[Known, ...]]] = OrderedDict()
         self._fetching: dict[Key, asyncio.Task[tuple[Known, ...]]] = {}
 
@@ -68,7 +74,8 @@ class Endpoints:
 
     async def _load(self, key: Key) -> tuple[Known, ...]:
         try:
-            found = await asyncio.to_thread(self._find, *key)
+            async with asyncio.timeout(FIND_SECONDS):
+                found = await asyncio.get_running_loop().run_in_executor(self._finders, self._find, *key)
             known = tuple((endpoint, get_adapter(endpoint.code)) for endpoint in found)
         except (SQLAlchemyError, OSError) as away:
             raise Unavailable("channels cannot be looked up") from away
