@@ -1,9 +1,13 @@
 """Runs a worker or the beat, as the Procfile's lines say."""
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
+
+from celery import Celery
+from celery.bin.celery import celery
 
 import workers
 from ingest.errors import BadSetting
@@ -44,7 +48,17 @@ def worker(queues: Sequence[str]) -> None:
         "--loglevel", settings.log_level,
         "--without-gossip", "--without-mingle", "--without-heartbeat",
     ]  # fmt: skip
-    app.worker_main(arguments)
+    sys.exit(_run(app, arguments))
+
+
+def _run(app: Celery, arguments: list[str]) -> int:
+    """Run Celery's command and return its exit code, which `Celery.worker_main` forgets.
+
+    A worker that gave up, because its broker refuses writes for example, would look as if it had been told to stop, and
+    whoever restarts on failure only would leave it so.
+    """
+    celery.params[0].default = app
+    return int(celery.main(args=arguments, standalone_mode=False) or 0)
 
 
 def beat() -> None:
