@@ -168,6 +168,7 @@ class System:
     home: Path
     processes: Sequence[str] = ("web", "worker_resolve", "worker_upkeep", "beat")
     resolvers: int = 2
+    reactors: int = 1
     broker_url: str = ""
     is_proxied: bool = False
     environment: dict[str, str] = field(default_factory=dict)
@@ -217,12 +218,13 @@ class System:
 
     def _lines(self) -> list[ProcessLine]:
         lines = read_procfile(find_procfile(), list(self.processes))
-        resolve = next((each for each in lines if each.name == "worker_resolve"), None)
-        more = self.resolvers - 1 if resolve else 0
-        return [
-            *lines,
-            *(ProcessLine(f"worker_resolve_{number}", resolve.command) for number in range(more) if resolve),
+        wanted = {"worker_resolve": self.resolvers, "worker_react": self.reactors}
+        more = [
+            ProcessLine(f"{each.name}_{number}", each.command)
+            for each in lines
+            for number in range(1, wanted.get(each.name, 1))
         ]
+        return [*lines, *more]
 
     def _lay_network(self) -> None:
         """Put a proxy between each side of ours, web and workers, and each server."""

@@ -59,7 +59,7 @@ def make_worker(process: WorkerProcess) -> Celery:
         _register_drain(app, process, queue)
     chores.register(app, process)
     app.conf.beat_schedule = {
-        "ring": {"task": "ingest.ring", "schedule": 1.0, "options": {"queue": UPKEEP, "expires": 5}},
+        "ring": {"task": "ingest.ring", "schedule": chores.TICK_SECONDS, "options": {"queue": UPKEEP, "expires": 5}},
         **{
             f"chore.{name}": {
                 "task": "ingest.chore",

@@ -1,5 +1,6 @@
 """Periodic work: the bell for what is due, and the chores of upkeep. Every tick may be lost, late or doubled, harmlessly."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +20,8 @@ from ingest.store.upkeep import try_chore_lock
 
 log = structlog.get_logger()
 
+# How often the beat has the queues looked at.
+TICK_SECONDS = 1.0
 # A tick that nobody took for so long is made up by the next.
 EXPIRES_SECONDS = 300
 
@@ -63,13 +66,22 @@ def register(app: Celery, process: HasRuntime) -> None:
 
 
 def ring_due(runtime: Runtime) -> list[str]:
-    """Ring for each queue that has due jobs nobody holds: their own bells were lost, or have not been rung yet."""
+    """Ring for each queue that has due jobs nobody holds: their own bells were lost, or have not been rung yet.
+
+    For what becomes due before the next tick the bell rings at its time. Returns the queues that were rung for at once.
+    """
     try:
         with runtime.begin() as tx:
-            queues = upkeep.list_queues_to_ring(tx)
+            coming = upkeep.list_queues_to_ring(tx, TICK_SECONDS)
     except SQLAlchemyError as away:
         log.warning("ring.waited", error=type(away).__name__)
         return []
+    for queue, seconds in coming.items():
+        if seconds > 0:
+            timer = threading.Timer(seconds, runtime.publisher.ring, [[queue]])
+            timer.daemon = True
+            timer.start()
+    queues = [queue for queue, seconds in coming.items() if seconds <= 0]
     if queues:
         runtime.publisher.ring(queues)
     return queues

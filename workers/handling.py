@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ingest import fault
 from ingest.errors import Permanent, Transient
-from ingest.jobs.queues import TRANSFER
+from ingest.jobs.queues import REACT, TRANSFER
 from ingest.jobs.types import JobType, read_job
 from ingest.runtime import Runtime
 from ingest.store.dead_letters import NewDeadLetter, add_dead_letters
@@ -37,6 +37,9 @@ MAX_BACKOFF_SECONDS = 30.0
 # processors busy, which no process priority can change.
 PAUSES = {TRANSFER: 1.5}
 MAX_PAUSE_SECONDS = 2.0
+# Rows that one claim takes at most, where it is not the default: timers come by the thousand, and each is one small row.
+CLAIM_ROWS = {REACT: 500}
+DEFAULT_CLAIM_ROWS = 64
 
 # A fault of the moment, not of the data: serialisation, deadlock, lock and statement time-outs, servers coming and going.
 TRANSIENT_ERRORS = (
@@ -112,7 +115,13 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
     claims = 0
     while True:
         with runtime.begin() as tx:
-            claim = claim_jobs(tx, queue, runtime.settings.batch_events, runtime.settings.lease_seconds)
+            claim = claim_jobs(
+                tx,
+                queue,
+                runtime.settings.batch_events,
+                runtime.settings.lease_seconds,
+                CLAIM_ROWS.get(queue, DEFAULT_CLAIM_ROWS),
+            )
         if not claim:
             return claims
         if sum(job.weight for job in claim.jobs) >= runtime.settings.batch_events:
@@ -134,12 +143,13 @@ def handle_claim(runtime: Runtime, queue: str, claim: Claim) -> None:
     suspects = [job for job in claim.jobs if job.attempts > 1 and job.last_error is None]
     for job in suspects:
         _handle_suspect(runtime, queue, claim, job)
-    names = {
-        job.name: [each for each in claim.jobs if each.name == job.name and each not in suspects] for job in claim.jobs
-    }
+    names: dict[str, list[ClaimedJob]] = {}
+    set_apart = {job.id for job in suspects}
+    for job in claim.jobs:
+        if job.id not in set_apart:
+            names.setdefault(job.name, []).append(job)
     for name, jobs in names.items():
-        if jobs:
-            _handle_together(runtime, queue, claim, jobs, HANDLERS.get((queue, name)))
+        _handle_together(runtime, queue, claim, jobs, HANDLERS.get((queue, name)))
 
 
 def _handle_suspect(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob) -> None:

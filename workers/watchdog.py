@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingest.runtime import Runtime
-from ingest.store.jobs import oldest_due_seconds
+from ingest.store.due_jobs import oldest_due_seconds
 
 log = structlog.get_logger()
 

@@ -9,9 +9,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
 
+import msgspec
 import psycopg
 from prometheus_client import Histogram
 from psycopg.abc import PQGen
+from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
@@ -112,6 +114,8 @@ def make_engine(database_url: str, application_name: str, pool_size: int = 4, *,
             cursor.execute(f"select {settings}")
         connection.commit()
         register_arrays(connection)
+        # Four times as fast as the standard library's, and a claim reads a thousand of them.
+        set_json_loads(msgspec.json.decode, connection)
 
     return engine
 

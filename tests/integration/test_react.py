@@ -221,6 +221,27 @@ def test_workflows_that_set_each_other_off_come_to_an_end(world: World) -> None:
     assert pending == []
 
 
+def test_workflows_that_open_and_close_a_conversation_in_a_circle_come_to_an_end(world: World) -> None:
+    contact_id = make_person(world)
+    for name, trigger, step in (("reopen", "closed", "open_conversation"), ("shut", "opened", "close_conversation")):
+        started_by = {"kind": f"conversation_{trigger}", "sources": ["user", "workflow"]}
+        make_workflow(world, {"id": "x", "kind": step}, name=name, trigger=started_by)
+    conversation_id = world.contact(contact_id).conversation_id
+    world.run("update conversation set status = 'closed' where id = :id", id=conversation_id)
+    world.run("update contact set status = 'closed' where id = :id", id=contact_id)
+    pending = [ReactToConversations(world.workspace_id, "conversation_closed", "user", (conversation_id,))]
+    rounds = 0
+    while pending and rounds < 40:
+        rounds += 1
+        world.run("delete from job")
+        react.react_to_conversations(world.uow(), pending)
+        pending = [ReactToConversations(world.workspace_id, **job) for job in world.jobs("react_to_conversations")]
+    assert pending == []
+    assert [tuple(row) for row in world.rows("select depth from workflow_run order by id")] == [
+        (each,) for each in range(react.MAX_DEPTH + 1)
+    ]
+
+
 def test_steps_change_the_contact_and_its_conversation(world: World) -> None:
     contact_id = make_person(world)
     world.make_tag("old", contact_id)

@@ -91,14 +91,15 @@ class Question:
 class Wishes:
     """What the steps of a batch of runs want, by contact: the last wish for a thing counts.
 
-    `tags` are (contact, lower-case name) to (name, add or remove, depth); `fields` contact to values by name.
+    `tags` are (contact, lower-case name) to (name, add or remove, depth); `fields` contact to values by name;
+    `conversations` contact to (open or close, category, summary, depth).
     """
 
     tags: dict[tuple[int, str], tuple[str, str, int]] = field(default_factory=dict)
     fields: dict[int, dict[str, str | None]] = field(default_factory=dict)
     field_depths: dict[int, int] = field(default_factory=dict)
     assignees: dict[int, int | None] = field(default_factory=dict)
-    conversations: dict[int, tuple[str, str | None, str | None]] = field(default_factory=dict)
+    conversations: dict[int, tuple[str, str | None, str | None, int]] = field(default_factory=dict)
     questions: list[Question] = field(default_factory=list)
 
 
@@ -266,7 +267,8 @@ def _set_field(run: Run, name: str, value: str | None, facts: Facts, wishes: Wis
 def _set_conversation(run: Run, step: Step, facts: Facts, wishes: Wishes) -> None:
     if step.kind == "open_conversation":
         facts.status = "open"
-        wishes.conversations[run.contact_id] = ("open", None, None)
+        wishes.conversations[run.contact_id] = ("open", None, None, run.depth)
     else:
         facts.status = "closed"
-        wishes.conversations[run.contact_id] = ("close", step.options["category"], step.options["summary"])
+        closing = step.options["category"], step.options["summary"]
+        wishes.conversations[run.contact_id] = ("close", *closing, run.depth)

@@ -59,6 +59,11 @@ class Definition:
     once_per_contact: bool = False
     exit_on: frozenset[str] = frozenset()
 
+    @property
+    def reads_tags(self) -> bool:
+        """Whether a step looks at the contact's tags."""
+        return any("tag" in step.options.get("condition", ()) for step in self.steps.values())
+
 
 def read_definition(given: Mapping[str, Any]) -> Definition:
     """Return the definition. Raises Invalid naming what cannot be, such as `steps.2.seconds`."""

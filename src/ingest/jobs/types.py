@@ -93,6 +93,8 @@ class ReactToConversations(JobType):
     trigger: str = "conversation_opened"
     source: str = "contact"
     conversation_ids: tuple[int, ...] = ()
+    # How many workflows in a row have led to this.
+    depth: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """What workflow steps want, done as sets: tags, fields, assignees, conversations, questions. The contacts are locked."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ingest.domain.actors import WORKFLOW
 from ingest.domain.fields import STANDARD, FieldChanges, read_changes
@@ -43,8 +43,9 @@ def _do_tags(uow: UnitOfWork, workspace_id: int, wishes: Wishes) -> None:
             found = [tag.id for tag in tags.find_tags(uow.tx, workspace_id, [name]).values()]
             changed = tags.take_tags_off(uow.tx, workspace_id, ids, found)
         _tell_tags(uow, workspace_id, action, changed)
-        for tag_id in sorted({tag_id for _, tag_id in changed}):
-            theirs = tuple(contact_id for contact_id, each in changed if each == tag_id)
+        # One name is one tag.
+        for tag_id in {tag_id for _, tag_id in changed}:
+            theirs = tuple(contact_id for contact_id, _ in changed)
             uow.add_job(ReactToTags(workspace_id, tag_id, action, theirs, depth + 1))
 
 
@@ -68,9 +69,12 @@ def _do_fields(uow: UnitOfWork, workspace_id: int, wishes: Wishes) -> None:
             # A value that does not fit the field, or a field that is gone: the contact stays as it is.
             continue
     changed = update_contacts(uow, Editor(workspace_id, SOURCE), changes, starts_automation=False)
+    alike: defaultdict[tuple[tuple[str, ...], int], list[int]] = defaultdict(list)
     for contact_id in sorted(changed):
-        depth = wishes.field_depths[contact_id] + 1
-        uow.add_job(ReactToFields(workspace_id, tuple(sorted(wishes.fields[contact_id])), (contact_id,), depth))
+        alike[tuple(sorted(wishes.fields[contact_id])), wishes.field_depths[contact_id] + 1].append(contact_id)
+    uow.add_jobs(
+        [ReactToFields(workspace_id, names, tuple(ids), depth) for (names, depth), ids in sorted(alike.items())]
+    )
 
 
 def _do_assignees(uow: UnitOfWork, workspace_id: int, wishes: Wishes) -> None:
@@ -86,27 +90,36 @@ def _do_assignees(uow: UnitOfWork, workspace_id: int, wishes: Wishes) -> None:
 
 
 def _do_conversations(uow: UnitOfWork, workspace_id: int, wishes: Wishes) -> None:
-    opening = sorted(key for key, (act, _, _) in wishes.conversations.items() if act == "open")
+    depths = {contact_id: depth for contact_id, (*_, depth) in wishes.conversations.items()}
+    opening = sorted(key for key, (act, *_) in wishes.conversations.items() if act == "open")
     closed_now = list_closed(uow.tx, workspace_id, opening) if opening else []
     if opening:
         woken = conversation_edits.wake(uow.tx, workspace_id, opening, uow.now)
-        _tell_conversations(uow, workspace_id, "conversation.unsnoozed", woken)
+        _tell_conversations(uow, workspace_id, "conversation.unsnoozed", woken, depths)
     if closed_now:
         opened = conversation_edits.open_by_hand(uow.tx, workspace_id, closed_now, SOURCE, uow.now)
-        _tell_conversations(uow, workspace_id, "conversation.opened", opened)
+        _tell_conversations(uow, workspace_id, "conversation.opened", opened, depths)
     groups: defaultdict[tuple[str | None, str | None], list[int]] = defaultdict(list)
-    for contact_id, (act, category, summary) in wishes.conversations.items():
+    for contact_id, (act, category, summary, _) in wishes.conversations.items():
         if act == "close":
             groups[category, summary].append(contact_id)
     for (category, summary), contact_ids in groups.items():
         closing = Closing(SOURCE, None, category, summary)
         closed = conversation_edits.close_by_hand(uow.tx, workspace_id, sorted(contact_ids), closing, uow.now)
-        _tell_conversations(uow, workspace_id, "conversation.closed", closed)
+        _tell_conversations(uow, workspace_id, "conversation.closed", closed, depths)
 
 
-def _tell_conversations(uow: UnitOfWork, workspace_id: int, kind: str, changed: Sequence[tuple[int, int]]) -> None:
+def _tell_conversations(
+    uow: UnitOfWork, workspace_id: int, kind: str, changed: Sequence[tuple[int, int]], depths: Mapping[int, int]
+) -> None:
     events = [NewEvent(contact_id, {}, conversation_id) for contact_id, conversation_id in changed]
     contact_edits.add_contact_events(uow.tx, workspace_id, kind, events, source=SOURCE, actor_id=None, now=uow.now)
-    if changed and kind != "conversation.unsnoozed":
-        ids = tuple(conversation_id for _, conversation_id in changed)
-        uow.add_job(ReactToConversations(workspace_id, kind.replace(".", "_"), SOURCE, ids))
+    if kind == "conversation.unsnoozed":
+        return
+    groups: defaultdict[int, list[int]] = defaultdict(list)
+    for contact_id, conversation_id in changed:
+        groups[depths[contact_id] + 1].append(conversation_id)
+    trigger = kind.replace(".", "_")
+    uow.add_jobs(
+        [ReactToConversations(workspace_id, trigger, SOURCE, tuple(ids), depth) for depth, ids in groups.items()]
+    )

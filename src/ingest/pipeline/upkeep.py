@@ -1,14 +1,14 @@
 """Step `upkeep`: ring for what is due, add up tallies, let history go. Every part is safe to repeat at any time."""
 
 from ingest.jobs.types import SweepDuplicates
-from ingest.store import jobs, tallies, workspaces
+from ingest.store import due_jobs, tallies, workspaces
 from ingest.store import upkeep as rows
 from ingest.store.unit_of_work import Transaction, UnitOfWork
 
 
-def list_queues_to_ring(tx: Transaction) -> list[str]:
-    """Return the queues with due jobs that nobody holds."""
-    return jobs.list_due_queues(tx)
+def list_queues_to_ring(tx: Transaction, ahead_seconds: float) -> dict[str, float]:
+    """Return the queues with jobs that nobody holds and that are due within so many seconds: in how many, 0 for now."""
+    return due_jobs.list_coming_queues(tx, ahead_seconds)
 
 
 def compact_tallies(uow: UnitOfWork) -> None:

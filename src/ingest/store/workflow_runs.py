@@ -73,7 +73,7 @@ SAVE = text("""
 
 # Under the contact's lock, whatever is stored for it later gets a greater id than any message of the workspace has now.
 FACTS = text("""
-    select contact.id, first_name, last_name, phone, email, country_code, language, fields, status, last_channel_id,
+    select contact.id, fields, first_name, last_name, phone, email, country_code, language, status, last_channel_id,
            address.id as identity_id, coalesce(address.is_opted_out, false) as is_opted_out,
            coalesce((select max(id) from message where message.workspace_id = :workspace_id), 0) as last_message_id
     from contact
@@ -161,7 +161,7 @@ COLUMNS = ("first_name", "last_name", "phone", "email", "country_code", "languag
 def get_runs(tx: Connection, workspace_id: int, run_ids: Collection[int]) -> list[Run]:
     """Return those of the runs that are active, by id. Their contacts are locked."""
     rows = tx.execute(GET, {"workspace_id": workspace_id, "ids": sorted(run_ids)})
-    return [Run(*row) for row in rows]
+    return [Run(*row) for row in rows.all()]
 
 
 def list_waiting_runs(tx: Connection, workspace_id: int, contact_ids: Collection[int]) -> list[Run]:
@@ -232,28 +232,22 @@ def save_runs(tx: Connection, workspace_id: int, runs: Sequence[Run], now: datet
     tx.execute(SAVE, given)
 
 
-def get_facts(tx: Connection, workspace_id: int, contact_ids: Collection[int]) -> dict[int, Facts]:
-    """Return what runs may know of the contacts, by id."""
+def get_facts(tx: Connection, workspace_id: int, contact_ids: Collection[int], *, with_tags: bool) -> dict[int, Facts]:
+    """Return what runs may know of the contacts, by id. Their tags only where somebody asks for them."""
     given = {"workspace_id": workspace_id, "ids": sorted(contact_ids)}
     tags: defaultdict[int, set[str]] = defaultdict(set)
-    for row in tx.execute(TAGS_OF, given):
-        tags[row.contact_id].add(row.name)
-    return {
-        row.id: Facts(
-            row.id,
-            {
-                **{name: getattr(row, name) for name in COLUMNS},
-                **{f"fields.{key}": each for key, each in row.fields.items()},
-            },
-            tags[row.id],
-            row.status,
-            row.last_channel_id,
-            row.identity_id,
-            row.is_opted_out,
-            row.last_message_id,
+    for contact_id, name in tx.execute(TAGS_OF, given).all() if with_tags else ():
+        tags[contact_id].add(name)
+    found = {}
+    for contact_id, fields, *columns, status, channel_id, identity_id, is_opted_out, last_message_id in tx.execute(
+        FACTS, given
+    ).all():
+        values = dict(zip(COLUMNS, columns, strict=True))
+        values |= {f"fields.{key}": each for key, each in fields.items()}
+        found[contact_id] = Facts(
+            contact_id, values, tags[contact_id], status, channel_id, identity_id, is_opted_out, last_message_id
         )
-        for row in tx.execute(FACTS, given)
-    }
+    return found
 
 
 def list_answers(tx: Connection, workspace_id: int, contact_ids: Collection[int], after_id: int) -> list[Answer]:
