@@ -487,7 +487,11 @@ def resolve_in_threads(house: House, count: int) -> None:
                     claim = claim_jobs(tx, RESOLVE, 1, 20)
                 if not claim:
                     return
-                run_claim(runtime, resolver, claim)
+                if claim.jobs[0].body is None:
+                    # On a slow machine an effect is tried once more while the messages are still being stored.
+                    handling.handle_claim(runtime, RESOLVE, claim)
+                else:
+                    run_claim(runtime, resolver, claim)
         finally:
             runtime.engine.dispose()
 
