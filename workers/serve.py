@@ -40,6 +40,7 @@ def worker(queues: Sequence[str]) -> None:
     app = make_worker(process)
     Watchdog(Runtime.from_settings(settings, "watchdog"), list(queues), process.progress).start()
     arguments = [
+        "--quiet",
         "worker",
         "--queues", ",".join(queues),
         "--hostname", f"{'-'.join(queues)}@%h",

@@ -63,7 +63,13 @@ def simulate(
     """
     targets = _targets(channel_ids, workspace_id, url)
     plan = Plan(rate or None, seconds, count, senders, seed, duplicates, connections, run)
-    print_record(asyncio.run(_play(targets, plan)).summary(), as_json)
+    report = asyncio.run(_play(targets, plan))
+    print_record(report.summary(), as_json)
+    if not report.accepted and (report.failed or report.rejected):
+        origin = targets[0].url.split("/webhooks/")[0]
+        raise BadSetting(
+            f"nothing was accepted by {origin}: does `ingest web` listen there? --url says where to send to"
+        )
 
 
 def _targets(channel_ids: tuple[int, ...], workspace_id: int | None, url: str | None) -> list[Target]:

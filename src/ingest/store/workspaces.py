@@ -19,12 +19,18 @@ class Workspace:
 
 
 LIST = text("select id, name, time_zone, cycle_day, settings from workspace where id = any(:ids)")
+LIST_ALL = text("select id, name, time_zone, cycle_day, settings from workspace order by id")
 ADD = text("insert into workspace (name) values (:name) returning id")
 
 
 def get_workspaces(tx: Connection, ids: Collection[int]) -> dict[int, Workspace]:
     """Return the workspaces that exist, by id."""
     return {row.id: Workspace(*row) for row in tx.execute(LIST, {"ids": list(ids)})}
+
+
+def list_workspaces(tx: Connection) -> list[Workspace]:
+    """Return all workspaces, by id."""
+    return [Workspace(*row) for row in tx.execute(LIST_ALL)]
 
 
 def add_workspace(tx: Connection, name: str) -> int:
