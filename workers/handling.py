@@ -33,6 +33,7 @@ SOLO_TRIES = 3
 RETRIES_IN_PLACE = 3
 DRAIN_SECONDS = 5.0
 MAX_BACKOFF_SECONDS = 30.0
+AWAY_SECONDS = 0.5
 # After each claim a queue rests for so many times the claim's duration: a batch of an import keeps the database's disk and
 # processors busy, which no process priority can change.
 PAUSES = {TRANSFER: 1.5}
@@ -214,11 +215,24 @@ def _settle_failure(runtime: Runtime, queue: str, claim: Claim, jobs: Sequence[C
     reason = f"{type(failure).__name__}: {failure}" if isinstance(failure, Permanent | Transient) else _reason(failure)
     count_failure(queue, reason.split(":", maxsplit=1)[0])
     log.warning("job.failed", jobs=len(jobs), error=reason, attempts=jobs[0].attempts)
-    try:
-        _make_smaller(runtime, queue, claim, jobs, failure, reason)
-    except (DBAPIError, PoolTimeout) as away:
-        # The lease will end, and somebody else begins anew.
-        log.warning("job.abandoned", jobs=len(jobs), error=type(away).__name__)
+    # Where the database itself was lost, it comes back sooner than the lease ends, and a job whose failure nobody noted
+    # would look as if it had killed its worker.
+    ends_at = time.monotonic() + min(runtime.settings.lease_seconds, MAX_BACKOFF_SECONDS)
+    while True:
+        try:
+            _make_smaller(runtime, queue, claim, jobs, failure, reason)
+        except (DBAPIError, PoolTimeout) as away:
+            if time.monotonic() > ends_at:
+                # The lease has ended, and somebody else begins anew.
+                log.warning("job.abandoned", jobs=len(jobs), error=type(away).__name__)
+                return
+            time.sleep(AWAY_SECONDS)
+        except LeaseLost:
+            # An earlier try was committed, and its answer lost.
+            log.warning("lease.lost", jobs=len(jobs))
+            return
+        else:
+            return
 
 
 def _make_smaller(  # noqa: PLR0917 - one decision over everything known

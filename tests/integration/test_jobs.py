@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 from cryptography.fernet import Fernet
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 
 from ingest.domain.blocks import BlockTerms
 from ingest.errors import Permanent
@@ -32,6 +32,7 @@ from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.views.queues import conservation, orphans, queue_figures
 from tests import builders
 from tests.builders import at
+from tests.faults.fault_proxy import FaultProxy
 from tests.pipeline_world import Pipeline
 from workers import handling, resolve
 from workers.chores import CHORES, do_chore, ring_due
@@ -406,6 +407,34 @@ def test_6_waiting_out_faults_does_not_count_as_a_try(house: House, monkeypatch:
     die_with(house)
     house.work_off()
     assert (house.texts(), house.dead()) == (["1"], [])
+
+
+def test_D1_what_a_worker_held_while_the_database_went_away_is_given_back_when_it_answers_and_not_when_the_lease_ends(
+    house: House, handle: Any
+) -> None:
+    given = make_url(house.settings.database_url)
+    with FaultProxy(f"{given.query['host']}/.s.PGSQL.{given.query['port']}") as proxy:
+        through = given.set(host="127.0.0.1", port=proxy.port, query={}).render_as_string(hide_password=False)
+        worker = Runtime(house.settings.model_copy(update={"database_url": through}), "test")
+        worker.__dict__["publisher"] = house.bells
+        upstream = proxy.upstream
+
+        def lose(uow: UnitOfWork, _jobs: Sequence[TestJob]) -> None:
+            proxy.upstream = "/nowhere"
+            proxy.reset()
+            threading.Timer(1.5, setattr, (proxy, "upstream", upstream)).start()
+            uow.tx.execute(text("select 1"))
+
+        handle(lose)
+        with house.runtime.begin() as tx:
+            add_jobs(tx, [TestJob(house.workspace_id, 1)])
+            claim = claim_jobs(tx, TRANSFER, 500, 20)
+        started = time.monotonic()
+        handling.handle_claim(worker, TRANSFER, claim)
+        assert 1 < time.monotonic() - started < 10
+        worker.engine.dispose()
+    given_back = "select lease_id is null and last_error is not null and not is_solo from job"
+    assert house.scalar(given_back) is True
 
 
 def test_a_permanent_failure_is_set_aside_at_once(house: House, handle: Any) -> None:
