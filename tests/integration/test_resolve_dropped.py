@@ -119,6 +119,16 @@ def test_A83_after_the_unblock_messages_are_stored_again_and_dropped_ones_are_no
     assert pipeline.contact_of("whatsapp_cloud", ADA).status == "open"
 
 
+def test_B40_a_dropped_message_delivered_again_after_the_unblock_stays_dropped(pipeline: Pipeline, blocked: Any) -> None:
+    dropped = wrote("m2", "while blocked", 20)
+    pipeline.deliver("whatsapp_cloud", dropped)
+    pipeline.unblock(blocked.id)
+    pipeline.deliver("whatsapp_cloud", dropped, wrote("m3", "after", 30))
+    pipeline.deliver("whatsapp_cloud", dropped)
+    assert pipeline.texts() == ["before the block", "after"]
+    assert pipeline.outcomes() == {("stored", ""): 2, ("dropped", "blocked"): 1, ("duplicate", ""): 2}
+
+
 def test_B38_a_block_covers_all_channels_of_the_contact(pipeline: Pipeline, blocked: Any) -> None:
     pipeline.deliver("telegram", builders.telegram_text(7001, 1))
     pipeline.rows(

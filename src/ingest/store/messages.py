@@ -52,6 +52,9 @@ ADD = text("""
     where not exists (
         select from message_fingerprint
         where message_fingerprint.channel_id = new.channel_id and message_fingerprint.external_hash = new.external_hash
+    ) and not exists (
+        select from dropped_message
+        where dropped_message.channel_id = new.channel_id and dropped_message.external_hash = new.external_hash
     )
     on conflict (channel_id, external_hash) do nothing
     returning id, channel_id, encode(uuid_send(external_hash), 'hex')
@@ -85,7 +88,8 @@ MessageKey = tuple[int, str]
 def add_messages(tx: Connection, new: Sequence[NewMessage]) -> dict[MessageKey, int]:
     """Store the messages and return the ids of those that were not there yet, by their key.
 
-    A message is left out when it is stored already, or was, and its contact has been deleted since. Repeating is harmless.
+    A message is left out when it is stored already, or was, and its contact has been deleted since, or when it came before
+    and was dropped: an unblock brings nothing back. Repeating is harmless.
     """
     if not new:
         return {}
