@@ -1,5 +1,7 @@
 """The command line: what it prints, what it refuses, and with which status."""
 
+# ruff: noqa: N802 - some names carry the rows of the fault matrix
+
 import json
 import os
 import re
@@ -15,6 +17,7 @@ from sqlalchemy import create_engine, text
 
 from ingest.channels.registry import CODES
 from ingest.cli import COMMANDS, main
+from tests.system import free_port
 
 pytestmark = pytest.mark.database
 
@@ -116,6 +119,24 @@ def test_bad_setting_is_status_1_and_named(ingest: Run, monkeypatch: pytest.Monk
     done = ingest("queues")
     assert (done.status, done.out) == (1, "")
     assert done.err.startswith("ingest: DATABASE_URL: must be a PostgreSQL URL")
+
+
+def test_E1_a_web_process_whose_spool_cannot_be_written_refuses_to_start(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    environment = {
+        **os.environ,
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing",
+        "BROKER_URL": "redis://127.0.0.1:1",
+        "INGEST_SECRET_KEY": Fernet.generate_key().decode(),
+        "INGEST_DATA_DIR": str(tmp_path / "data"),
+        "INGEST_SPOOL_DIR": str(in_the_way / "spool"),
+        "INGEST_PORT": str(free_port()),
+    }
+    command = [sys.executable, "-m", "ingest", "web"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"ingest: INGEST_SPOOL_DIR {in_the_way / 'spool'} cannot be written")
 
 
 def test_database_that_is_away_is_told_in_one_line(ingest: Run) -> None:

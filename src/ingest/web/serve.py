@@ -17,7 +17,12 @@ HEALTHCHECK_SECONDS = 30
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop. With several web processes, one that dies is started again; one alone is the caller's."""
+    """Serve until told to stop. With several web processes, one that dies is started again; one alone is the caller's.
+
+    Raises BadSetting for a spool that cannot be written.
+    """
+    # Here and not only in the web processes: one that refused to start would be started again, for ever.
+    Runtime.from_settings(settings).spool().check()
     # The processes read the settings from the environment; what came from the command line goes there.
     os.environ["INGEST_DATA_DIR"] = str(settings.data_dir)
     os.environ["INGEST_PORT"] = str(settings.port)
