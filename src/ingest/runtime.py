@@ -13,9 +13,10 @@ import msgspec
 import psycopg
 from prometheus_client import Histogram
 from psycopg.abc import PQGen
+from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
 from ingest.jobs.celery import make_celery
@@ -116,6 +117,12 @@ def make_engine(database_url: str, application_name: str, pool_size: int = 4, *,
         register_arrays(connection)
         # Four times as fast as the standard library's, and a claim reads a thousand of them.
         set_json_loads(msgspec.json.decode, connection)
+
+    @event.listens_for(engine, "handle_error")
+    def leave_read_only_session(context: ExceptionContext) -> None:
+        # A session that began while the database was read-only, in a failover or a full disk's emergency, stays so for ever.
+        if isinstance(context.original_exception, ReadOnlySqlTransaction):
+            context.is_disconnect = True
 
     return engine
 

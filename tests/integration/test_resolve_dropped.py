@@ -119,7 +119,9 @@ def test_A83_after_the_unblock_messages_are_stored_again_and_dropped_ones_are_no
     assert pipeline.contact_of("whatsapp_cloud", ADA).status == "open"
 
 
-def test_B40_a_dropped_message_delivered_again_after_the_unblock_stays_dropped(pipeline: Pipeline, blocked: Any) -> None:
+def test_B40_a_dropped_message_delivered_again_after_the_unblock_stays_dropped(
+    pipeline: Pipeline, blocked: Any
+) -> None:
     dropped = wrote("m2", "while blocked", 20)
     pipeline.deliver("whatsapp_cloud", dropped)
     pipeline.unblock(blocked.id)
