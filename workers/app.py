@@ -58,14 +58,15 @@ def make_worker(process: WorkerProcess) -> Celery:
     for queue in QUEUES:
         _register_drain(app, process, queue)
     chores.register(app, process)
+    # No tick expires: that would be judged by the worker's clock against the beat's, and the clocks of two machines differ.
     app.conf.beat_schedule = {
-        "ring": {"task": "ingest.ring", "schedule": chores.TICK_SECONDS, "options": {"queue": UPKEEP, "expires": 5}},
+        "ring": {"task": "ingest.ring", "schedule": chores.TICK_SECONDS, "options": {"queue": UPKEEP}},
         **{
             f"chore.{name}": {
                 "task": "ingest.chore",
                 "schedule": chore.schedule,
                 "args": [name],
-                "options": {"queue": UPKEEP, "expires": chores.EXPIRES_SECONDS},
+                "options": {"queue": UPKEEP},
             }
             for name, chore in chores.CHORES.items()
         },

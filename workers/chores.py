@@ -1,8 +1,9 @@
 """Periodic work: the bell for what is due, and the chores of upkeep. Every tick may be lost, late or doubled, harmlessly."""
 
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
@@ -22,8 +23,27 @@ log = structlog.get_logger()
 
 # How often the beat has the queues looked at.
 TICK_SECONDS = 1.0
-# A tick that nobody took for so long is made up by the next.
-EXPIRES_SECONDS = 300
+# A time of day comes once in a minute.
+MINUTE_SECONDS = 60.0
+
+
+@dataclass
+class Pace:
+    """Makes one tick of many that come at once: of the beat's while nobody took them, or of several beats.
+
+    Goes by this process's own time, never by the tick's: the clocks of two machines differ.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _last: dict[str, float] = field(default_factory=dict)
+
+    def is_due(self, name: str, period_seconds: float) -> bool:
+        """Return whether the last tick of that name that was taken here is more than half a period ago; then take this."""
+        now = self.clock()
+        if now - self._last.get(name, float("-inf")) < period_seconds / 2:
+            return False
+        self._last[name] = now
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +75,16 @@ class HasRuntime(Protocol):
 def register(app: Celery, process: HasRuntime) -> None:
     """Register the beat's two tasks."""
 
+    pace = Pace()
+
     def ring(*_args: Any) -> None:
-        ring_due(process.runtime)
+        if pace.is_due("ring", TICK_SECONDS):
+            ring_due(process.runtime)
 
     def chore(name: str) -> None:
-        do_chore(process.runtime, name)
+        schedule = CHORES[name].schedule
+        if pace.is_due(name, schedule if isinstance(schedule, float | int) else MINUTE_SECONDS):
+            do_chore(process.runtime, name)
 
     app.task(name="ingest.ring", ignore_result=True)(ring)
     app.task(name="ingest.chore", ignore_result=True)(chore)
