@@ -30,8 +30,10 @@ from ingest.store.intake import encode_requests
 from ingest.store.unit_of_work import UnitOfWork, unit_of_work
 from ingest.store.views.queues import orphans
 from tests import builders
+from tests.acts_load import load_contacts
 from tests.builders import at
 from tests.pipeline_world import SEALER, Pipeline
+from tests.system import until
 from workers.handling import is_transient
 
 PEOPLE = tuple(f"4477009005{number:02}" for number in range(10))
@@ -186,6 +188,64 @@ def test_B27_B37_and_T34_two_hundred_messages_during_merge_and_unmerge_are_all_s
     # Whatever is on the absorbed contact was written to it: what came while it was merged stayed with the kept one.
     misplaced = "select count(*) from message where contact_id = :id and origin_contact_id <> :id"
     assert arena.scalar(misplaced, id=absorbed) == 0
+
+
+ACTS: dict[str, Callable[..., object]] = {
+    "block": lambda uow, workspace_id, one, kept: block_contacts(uow, workspace_id, [one], BlockTerms()),
+    "delete": lambda uow, workspace_id, one, kept: accept_deletion(uow, DeletionRequest(workspace_id, [one])),
+    "merge": lambda uow, workspace_id, one, kept: merge_contacts(uow, MergeRequest(workspace_id, kept, one)),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_B28_acts_lock_suggestions_in_the_order_of_their_ids_as_detection_does(arena: Arena, act: str) -> None:
+    one, kept, *others = arena.contact_ids[:4]
+    make_suggestions_of_others(arena)
+    with arena.uow() as uow:
+        low, high = (
+            uow.tx.execute(
+                text(
+                    "insert into merge_suggestion (workspace_id, low_contact_id, high_contact_id, kind, keys, state) "
+                    "values (:workspace_id, :low, :high, 'exact', '{tel:+1}', 'closed') returning id"
+                ),
+                {"workspace_id": arena.workspace_id, "low": one, "high": other},
+            ).scalar_one()
+            for other in reversed(others)
+        )
+        # The first row comes behind the second, on disk and by its pair: whoever takes them as found takes the second first.
+        for each in (high, low):
+            uow.tx.execute(text("update merge_suggestion set state = 'open' where id = :id"), {"id": each})
+    lock = text("select 1 from merge_suggestion where id = :id for no key update")
+    with ThreadPoolExecutor(1) as pool, arena.engine.connect() as detection:
+        detection.execute(lock, {"id": low})
+        done = pool.submit(one_try, arena, partial(ACTS[act], workspace_id=arena.workspace_id, one=one, kept=kept))
+        until(lambda: arena.scalar("select count(*) from pg_locks where not granted"), 10)
+        detection.execute(lock, {"id": high})
+        detection.commit()
+        done.result()
+    assert (
+        arena.scalar("select count(*) from merge_suggestion where state = 'open' and low_contact_id = :id", id=one) == 0
+    )
+
+
+def make_suggestions_of_others(arena: Arena) -> None:
+    """Have enough suggestions that they are looked up by their parties, as in any larger workspace."""
+    with arena.uow() as uow:
+        ids = load_contacts(uow.tx, arena.workspace_id, arena.scalar("select min(id) from channel"), 2000, 0)
+        uow.tx.execute(
+            text(
+                "insert into merge_suggestion (workspace_id, low_contact_id, high_contact_id, kind, keys) "
+                "select :workspace_id, id, id + 1, 'exact', '{tel:+1}' from unnest(cast(:ids as bigint[])) as id"
+            ),
+            {"workspace_id": arena.workspace_id, "ids": ids[:-1]},
+        )
+    with arena.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("analyze merge_suggestion"))
+
+
+def one_try(arena: Arena, act: Callable[[UnitOfWork], object]) -> None:
+    with arena.uow() as uow:
+        act(uow)
 
 
 @pytest.mark.parametrize("seed", range(3))

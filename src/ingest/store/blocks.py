@@ -62,10 +62,16 @@ ADD_EVENTS = text("""
     from unnest(cast(:ids as bigint[])) as contact (id) order by id
 """)
 
+# In the order of their ids, as everybody locks them: two acts on parties of the same pairs wait in one direction only.
 CLOSE_SUGGESTIONS = text("""
+    with theirs as materialized (
+        select id from merge_suggestion
+        where workspace_id = :workspace_id and state = 'open'
+          and (low_contact_id = any(cast(:ids as bigint[])) or high_contact_id = any(cast(:ids as bigint[])))
+        order by id for no key update
+    )
     update merge_suggestion set state = 'closed', reason = :reason, changed_at = :now
-    where workspace_id = :workspace_id and state = 'open'
-      and (low_contact_id = any(cast(:ids as bigint[])) or high_contact_id = any(cast(:ids as bigint[])))
+    from theirs where merge_suggestion.workspace_id = :workspace_id and merge_suggestion.id = theirs.id
 """)
 
 IS_BLOCK_OVER = text("""

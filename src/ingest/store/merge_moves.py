@@ -102,6 +102,13 @@ SET_ABSORBED = text("""
     where workspace_id = :workspace_id and id = :absorbed_id
 """)
 
+# All that may change, in the order of their ids, as everybody locks them.
+LOCK_SUGGESTIONS = text("""
+    select id from merge_suggestion
+    where workspace_id = :workspace_id
+      and (low_contact_id in (:kept_id, :absorbed_id) or high_contact_id in (:kept_id, :absorbed_id))
+    order by id for no key update
+""")
 # The absorbed contact's pairs as the kept one's. A dismissed pair stays dismissed unless a key is new to it.
 REPOINT_SUGGESTIONS = text("""
     with pair as (
@@ -214,6 +221,7 @@ def add_tags(tx: Connection, pair: Pair, tag_ids: Sequence[int]) -> None:
 
 def merge_suggestions(tx: Connection, pair: Pair) -> None:
     """Mark the pair's suggestion merged, and make the absorbed contact's others the kept one's."""
+    tx.execute(LOCK_SUGGESTIONS, pair.given())
     tx.execute(REPOINT_SUGGESTIONS, pair.given())
     tx.execute(MARK_MERGED, pair.given())
     tx.execute(CLOSE_SUGGESTIONS, pair.given())
