@@ -6,16 +6,20 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
 
+import structlog
 from celery import Celery
 from celery.bin.celery import celery
 
 import workers
 from ingest.errors import BadSetting
+from ingest.jobs.celery import require_sound_broker
 from ingest.jobs.queues import BULK_QUEUES, QUEUES
 from ingest.runtime import Runtime
-from ingest.settings import read_settings
+from ingest.settings import Settings, read_settings
 from workers.app import WorkerProcess, make_worker
 from workers.watchdog import Watchdog
+
+log = structlog.get_logger()
 
 BULK_NICENESS = 10
 
@@ -36,6 +40,7 @@ def worker(queues: Sequence[str]) -> None:
     if BULK_QUEUES.issuperset(queues):
         os.nice(BULK_NICENESS)
     settings = read_settings()
+    look_at_broker(settings)
     process = WorkerProcess(settings, f"worker-{queues[0]}")
     app = make_worker(process)
     Watchdog(Runtime.from_settings(settings, "watchdog"), list(queues), process.progress).start()
@@ -65,5 +70,12 @@ def _run(app: Celery, arguments: list[str]) -> int:
 def beat() -> None:
     """Tick until told to stop. The schedule is kept in memory: a missed tick is made up by the next one."""
     settings = read_settings()
+    look_at_broker(settings)
     app = make_worker(WorkerProcess(settings, "beat"))
     app.Beat(scheduler="celery.beat:Scheduler", max_interval=1, loglevel=settings.log_level.upper()).run()
+
+
+def look_at_broker(settings: Settings) -> None:
+    """Raise BadSetting when the broker would lose queues. One that is away is waited for."""
+    if (state := require_sound_broker(settings.broker_url)) != "sound":
+        log.info("broker.unchecked", state=state)

@@ -10,6 +10,7 @@ Source: structlog 26, "Standard library logging" (rendering with `ProcessorForma
 import logging
 import re
 import sys
+import threading
 import traceback
 from collections.abc import Mapping
 from types import TracebackType
@@ -108,6 +109,16 @@ def configure_logs(
     logging.captureWarnings(capture=True)
 
 
+def log_uncaught() -> None:
+    """Have exceptions that nobody caught, in any thread, end up in the log instead of a traceback that quotes them."""
+
+    def log_it(raised: BaseException | None, where: str) -> None:
+        structlog.get_logger(__name__).critical("process.failed", exc_info=raised, name=where)
+
+    sys.excepthook = lambda _kind, raised, _trace: log_it(raised, "main")
+    threading.excepthook = lambda failed: log_it(failed.exc_value, failed.thread.name if failed.thread else "thread")
+
+
 def _of_every_line(process: str | None) -> list[Processor]:
     def add_process(_logger: Any, _method: str, line: EventDict) -> EventDict:
         if process:
@@ -181,13 +192,14 @@ def describe_exception(_logger: Any, _method: str, line: EventDict) -> EventDict
     if isinstance(raised, tuple):
         raised = raised[1]
     if isinstance(raised, BaseException):
-        line["exception"] = _chain(raised)
+        line["exception"] = describe(raised)
     else:
         line.pop("exception", None)
     return line
 
 
-def _chain(raised: BaseException) -> list[str]:
+def describe(raised: BaseException) -> list[str]:
+    """Return the exceptions that led to this one, each with its places, one a line and without any value."""
     told: list[str] = []
     seen: set[int] = set()
     current: BaseException | None = raised
@@ -221,7 +233,8 @@ def quieten_foreign_line(_logger: Any, _method: str, line: EventDict) -> EventDi
     """Return another library's line with its constant words only."""
     template, arguments = str(line["event"]), line.pop("positional_args", None)
     if str(line.get("logger", "")).startswith(OUTSPOKEN_LOGGERS):
-        text = template % arguments if arguments else template
+        # The first line only: what follows is a traceback, whose last line quotes what an exception choked on.
+        text = (template % arguments if arguments else template).partition("\n")[0]
     elif arguments:
         text = _filled_in(template, arguments)
     else:

@@ -1,5 +1,6 @@
 """The environment, read once into one frozen `Settings`. Nothing below `ingest.runtime` reads the environment itself."""
 
+import base64
 import os
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ from ingest.errors import BadSetting
 
 GIB = 1024**3
 MIB = 1024**2
+MIN_DIFFERENT_BYTES = 16
 DATABASE_SCHEMES = ("postgresql+psycopg://", "postgresql://", "postgres://")
 BROKER_SCHEMES = ("redis://", "rediss://", "redis+socket://", "valkey://", "amqp://", "amqps://")
 
@@ -89,6 +91,9 @@ class Settings(BaseSettings):
                 raise ValueError(
                     "every comma-separated part must be a Fernet key; `ingest secret-key` makes one"
                 ) from None
+            # Of 32 random bytes some 30 are different; made-up keys repeat themselves.
+            if len(set(base64.urlsafe_b64decode(key))) < MIN_DIFFERENT_BYTES:
+                raise ValueError("is too easily guessed: `ingest secret-key` makes a random one")
         return value
 
     @field_validator("public_url")

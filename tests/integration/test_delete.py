@@ -284,6 +284,17 @@ def test_P9_contacts_of_another_workspace_are_not_touched(world: World) -> None:
         delete(world, foreign)
 
 
+def test_P7_a_contact_that_is_not_this_deletions_any_more_keeps_everything(world: World) -> None:
+    doomed, spared = (world.make_contact(conversation="open") for _ in range(2))
+    for contact_id in (doomed, spared):
+        world.make_message(contact_id)
+    accepted = delete(world, doomed, spared)
+    world.run("update contact set deletion_job_id = null where id = :id", id=spared)
+    purge(world, accepted.deletion_job_id)
+    assert {row.contact_id for row in world.rows("select contact_id from message")} == {spared}
+    assert world.contact(spared).id == spared
+
+
 def test_B51_deleting_a_blocked_contact_warns_and_can_keep_the_block(world: World) -> None:
     contact_id = world.make_contact(channel=None)
     world.make_identity(contact_id, address="someone")

@@ -136,11 +136,11 @@ BUGS = (
     ),
     Bug(
         "query_without_workspace",
-        "Deleting all contacts of a workspace asks for all contacts there are",
+        "A deletion locks, and so finds, contacts of any workspace",
         "src/ingest/store/deletions.py",
-        'ALL_LIVE = text("""\n    select id from contact where workspace_id = :workspace_id and',
-        'ALL_LIVE = text("""\n    select id from contact where :workspace_id > 0 and',
-        ("tests/integration/test_delete.py",),
+        "        from contact where workspace_id = :workspace_id and id = any(cast(:ids as bigint[]))\n        order by",
+        "        from contact where :workspace_id > 0 and id = any(cast(:ids as bigint[]))\n        order by",
+        ("tests/integration/test_delete.py::test_P9_contacts_of_another_workspace_are_not_touched",),
     ),
     Bug(
         "shared_keys_without_workspace",

@@ -3,6 +3,8 @@
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -141,6 +143,27 @@ def test_other_libraries_lose_what_looks_personal_in_finished_text(output: Outpu
     logging.getLogger("kombu").error("dropped " + canary)
     assert canary not in output.getvalue()
     assert output.lines[0]["event"] == "dropped <hidden>"
+
+
+@pytest.mark.parametrize("canary", CANARIES)
+def test_a_servers_traceback_is_cut_off(output: Output, canary: str) -> None:
+    logging.getLogger("_granian").error(f"Application callable raised an exception\nTraceback:\nValueError: {canary}")
+    assert canary not in output.getvalue()
+    assert output.lines[0]["event"] == "Application callable raised an exception"
+
+
+@pytest.mark.parametrize("canary", CANARIES)
+def test_what_nobody_caught_is_told_without_its_text(canary: str) -> None:
+    # In a process of its own: the hooks are the interpreter's.
+    script = (
+        "import threading\nfrom ingest.logs import configure_logs, log_uncaught\nconfigure_logs()\nlog_uncaught()\n"
+        f"def fail(): raise ValueError({canary!r})\n"
+        "thread = threading.Thread(target=fail, name='bell')\nthread.start()\nthread.join()\nfail()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert canary not in done.stdout + done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(line["event"], line["name"]) for line in told] == [("process.failed", "bell"), ("process.failed", "main")]
 
 
 def test_celery_tasks_keep_name_id_and_runtime_only(output: Output) -> None:

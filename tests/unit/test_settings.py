@@ -1,6 +1,7 @@
 """The environment becomes settings, and what is wrong with it is said by the variable's name."""
 
 import os
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,8 @@ def test_arguments_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ("DATABASE_URL", "sqlite:///x", "DATABASE_URL: must be a PostgreSQL URL such as"),
         ("BROKER_URL", "sqs://", "BROKER_URL: must be a Redis, Valkey or RabbitMQ URL such as"),
         ("INGEST_SECRET_KEY", "password", "INGEST_SECRET_KEY: every comma-separated part must be a Fernet key"),
+        ("INGEST_SECRET_KEY", "A" * 43 + "=", "INGEST_SECRET_KEY: is too easily guessed"),
+        ("INGEST_SECRET_KEY", b64encode(b"secretsecretsecretsecretsecretse").decode(), "is too easily guessed"),
         ("INGEST_PUBLIC_URL", "messages.example.com", "INGEST_PUBLIC_URL: must be an absolute URL"),
         ("INGEST_PUBLIC_URL", "https://messages.example.com/?x=1", "INGEST_PUBLIC_URL: must be an absolute URL"),
         ("INGEST_PORT", "high", "INGEST_PORT: .*integer"),

@@ -22,6 +22,7 @@ COMMANDS = {
     "beat": ("processes", "beat", "Run the scheduler, which rings for work that is due."),
     "lmtp": ("processes", "lmtp", "Take in mail from a mail server over LMTP."),
     "secret-key": ("secret_key", "secret_key", "Make a key for INGEST_SECRET_KEY."),
+    "reseal": ("secret_key", "reseal", "Seal all secrets with the newest key."),
     "workspace": ("workspaces", "workspace", "Create and list workspaces."),
     "token": ("workspaces", "token", "Create, list and revoke API tokens."),
     "channel": ("channels", "channel", "Add, list and change channels."),
@@ -53,9 +54,8 @@ def main() -> None:
     except IngestError as failed:
         _fail(str(failed))
     except Exception as failed:
-        if (told := _database_trouble(failed)) is None:
-            raise
-        _fail(told)
+        told = _database_trouble(failed)
+        _fail(told if told is not None else _unforeseen(failed))
 
 
 def _database_trouble(failed: Exception) -> str | None:
@@ -67,6 +67,14 @@ def _database_trouble(failed: Exception) -> str | None:
     if type(failed).__name__ == "OperationalError":
         return "cannot reach the database: start it with `ingest up`, or set DATABASE_URL to one that is running"
     return None
+
+
+def _unforeseen(failed: Exception) -> str:
+    """Return where an error of ours came from. Its text is left out: it may quote somebody's message."""
+    # Help must not wait for the libraries behind it.
+    from ingest.logs import describe  # noqa: PLC0415
+
+    return "\n".join(["this should not have happened, please report it:", *describe(failed)])
 
 
 def _fail(told: str) -> NoReturn:

@@ -8,7 +8,7 @@ import click
 
 from ingest.cli.groups import ExampleCommand
 from ingest.jobs.queues import QUEUES
-from ingest.logs import configure_logs
+from ingest.logs import configure_logs, log_uncaught
 from ingest.settings import Settings, read_settings
 
 
@@ -39,6 +39,7 @@ def started(process: str) -> Settings:
     """Return the settings, with logs and metrics set up for a process of this name."""
     settings = read_settings()
     configure_logs(settings.log_level, settings.log_format, process)
+    log_uncaught()
     settings.metrics_dir.mkdir(parents=True, exist_ok=True)
     # The metrics library looks for this when it is first imported, and then counts where every process can add up.
     os.environ.setdefault("PROMETHEUS_MULTIPROC_DIR", str(settings.metrics_dir.absolute()))

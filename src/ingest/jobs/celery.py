@@ -7,11 +7,16 @@ broker can run registered tasks, so only JSON is accepted and remote control sta
 from typing import Any
 
 from celery import Celery
-from kombu import Exchange, Queue
+from kombu import Exchange, Queue, disable_insecure_serializers
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
 
 from ingest.errors import BadSetting
 from ingest.jobs.queues import QUEUES
 
+OLDEST_REDIS = (6, 2)
 HARD_LIMIT_SECONDS = 120
 SOFT_SHUTDOWN_SECONDS = 20
 
@@ -49,6 +54,8 @@ def make_celery(broker_url: str, prefix: str, role: str) -> Celery:
 
     `prefix` goes before every key on Redis and Valkey; on RabbitMQ a virtual host keeps installations apart.
     """
+    # Whatever a library registers later is still refused.
+    disable_insecure_serializers(["json"])
     app = Celery("ingest", broker=broker_url, set_as_current=role == "worker")
     app.conf.update(
         PINNED,
@@ -77,6 +84,34 @@ def transport_options(broker_url: str, prefix: str, role: str) -> dict[str, Any]
         "retry_on_timeout": False,
         "global_keyprefix": f"{prefix}:",
     }
+
+
+def require_sound_broker(broker_url: str) -> str:
+    """Return what was found: "sound", "away", or "unknown" where the broker does not tell.
+
+    Raises BadSetting for a Redis or Valkey that throws keys away when its memory is full, or is too old for Celery.
+    """
+    if broker_url.startswith("amqp"):
+        return "unknown"
+    url = broker_url.replace("redis+socket://", "unix://").replace("virtual_host=", "db=")
+    try:
+        with Redis.from_url(
+            url, socket_timeout=1, socket_connect_timeout=1, retry=Retry(NoBackoff(), 0), decode_responses=True
+        ) as broker:
+            version = str(broker.info("server")["redis_version"])
+            policy = broker.config_get("maxmemory-policy").get("maxmemory-policy", "")
+    except ResponseError:
+        # Hosted ones often keep CONFIG to themselves.
+        return "unknown"
+    except RedisError:
+        return "away"
+    if tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise BadSetting(f"the broker is version {version}: Celery needs 6.2 or newer")
+    if policy != "noeviction":
+        raise BadSetting(
+            f"the broker's maxmemory-policy is {policy}: it must be noeviction, or queues vanish when memory is short"
+        )
+    return "sound"
 
 
 def require_pinned(app: Celery) -> None:

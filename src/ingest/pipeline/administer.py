@@ -13,7 +13,7 @@ from ingest.channels.registry import get_adapter
 from ingest.errors import BadSetting
 from ingest.store import administration as rows
 from ingest.store import workspaces
-from ingest.store.sealing import Sealer
+from ingest.store.sealing import Sealer, app_owner, channel_owner
 from ingest.store.unit_of_work import Transaction
 
 ROLES = ("owner", "manager", "agent")
@@ -91,7 +91,7 @@ def add_channel(  # noqa: PLR0917 - what a channel is made of
             "name": name,
             "account": account_of(adapter, settings),
             "settings": _json(settings),
-            "secrets": sealer.seal(f"channel:{channel_id}", dict(secrets)) if secrets else None,
+            "secrets": sealer.seal(channel_owner(workspace_id, channel_id), dict(secrets)) if secrets else None,
         },
     )
     return ChannelAdded(channel_id, f"/webhooks/{channel_id}")
@@ -112,7 +112,7 @@ def set_channel(
     if row is None:
         raise BadSetting(f"no channel {channel_id}")
     adapter = get_adapter(row.code)
-    owner = f"channel:{channel_id}"
+    owner = channel_owner(row.workspace_id, channel_id)
     known = sealer.open(owner, row.secrets)
     rotated = {name: (*values, *known.get(name, ())[:1])[:2] for name, values in secrets.items()}
     merged = check_settings(adapter, {**row.settings, **settings}, {**known, **rotated}, complete=False)
@@ -151,10 +151,25 @@ def add_app(  # noqa: PLR0917 - what an app is made of
             "code": code,
             "name": name,
             "settings": _json(settings),
-            "secrets": sealer.seal(f"app:{app_id}", dict(secrets)),
+            "secrets": sealer.seal(app_owner(workspace_id, app_id), dict(secrets)),
         },
     )
     return ChannelAdded(app_id, f"/webhooks/app/{app_id}")
+
+
+def reseal_secrets(tx: Transaction, sealer: Sealer) -> int:
+    """Seal the secrets of all channels and apps with the newest key; return how many were not yet. Safe to repeat.
+
+    Raises BadSetting, and changes nothing, when one cannot be opened.
+    """
+    count = 0
+    for kind, owner_of in (("channel", channel_owner), ("app", app_owner)):
+        for row in rows.lock_secrets(tx, kind):
+            if not sealer.is_current(row.secrets):
+                owner = owner_of(row.workspace_id, row.id)
+                rows.set_secrets(tx, kind, row.id, sealer.seal(owner, sealer.open(owner, row.secrets)))
+                count += 1
+    return count
 
 
 def list_channels(tx: Transaction, workspace_id: int | None, sealer: Sealer) -> list[ChannelListed]:
@@ -168,7 +183,7 @@ def list_channels(tx: Transaction, workspace_id: int | None, sealer: Sealer) -> 
             row.account,
             row.state,
             row.settings,
-            tuple(sorted(sealer.open(f"channel:{row.id}", row.secrets))),
+            tuple(sorted(sealer.open(channel_owner(row.workspace_id, row.id), row.secrets))),
             f"/webhooks/{row.id}",
         )
         for row in rows.list_channels(tx, workspace_id)

@@ -28,6 +28,15 @@ LIST_CHANNELS = text("""
     order by id
 """)
 
+SECRETS = {
+    "channel": text("select workspace_id, id, secrets from channel where secrets is not null order by id for update"),
+    "app": text("select workspace_id, id, secrets from app where secrets is not null order by id for update"),
+}
+SET_SECRETS = {
+    "channel": text("update channel set secrets = :secrets where id = :id"),
+    "app": text("update app set secrets = :secrets where id = :id"),
+}
+
 
 def reserve_id(tx: Connection, table: Literal["api_token", "channel", "app"]) -> int:
     """Return a fresh id: secrets are sealed for the id, so it is needed before the row."""
@@ -62,3 +71,13 @@ def find_channel(tx: Connection, channel_id: int) -> Row[Any] | None:
 def list_channels(tx: Connection, workspace_id: int | None) -> Sequence[Row[Any]]:
     """Return channels by id, of one workspace or of all."""
     return tx.execute(LIST_CHANNELS, {"workspace_id": workspace_id}).all()
+
+
+def lock_secrets(tx: Connection, kind: str) -> Sequence[Row[Any]]:
+    """Return (workspace_id, id, secrets) of every channel or app that has secrets, locked, by id."""
+    return tx.execute(SECRETS[kind]).all()
+
+
+def set_secrets(tx: Connection, kind: str, row_id: int, sealed: bytes) -> None:
+    """Put other sealed secrets in place of a channel's or an app's."""
+    tx.execute(SET_SECRETS[kind], {"id": row_id, "secrets": sealed})

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from ingest.store.sealing import Sealer, Secrets
+from ingest.store.sealing import Sealer, Secrets, app_owner, channel_owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,5 +88,5 @@ def find_accounts(tx: Connection, wanted: Sequence[tuple[int, str, str]]) -> dic
 
 def _endpoint(row: Any, sealer: Sealer) -> Endpoint:
     workspace_id, channel_id, app_id, code, account, settings, sealed = row
-    owner = f"channel:{channel_id}" if channel_id else f"app:{app_id}"
+    owner = channel_owner(workspace_id, channel_id) if channel_id else app_owner(workspace_id, app_id)
     return Endpoint(workspace_id, channel_id, app_id, code, account, settings, sealer.open(owner, sealed))

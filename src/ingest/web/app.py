@@ -1,6 +1,7 @@
 """The ASGI application of a web process: the raw webhook path beside the API and the operators' pages."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
 
 import structlog
 
@@ -8,7 +9,7 @@ from ingest.pipeline.receive import Intake
 from ingest.runtime import Runtime
 from ingest.store.channels import Endpoint, find_app_endpoint, find_channel_endpoint, list_bridge_endpoints
 from ingest.web.api.app import build_api
-from ingest.web.asgi import Receive, Scope, Send
+from ingest.web.asgi import Receive, Scope, Send, json_answer, send_answer
 from ingest.web.endpoints import Endpoints
 from ingest.web.metrics import observe_group
 from ingest.web.operations import build_operations
@@ -19,6 +20,19 @@ log = structlog.get_logger()
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPERATIONS = {"/metrics", "/healthz", "/readyz"}
 WEBHOOK_PREFIXES = ("/webhooks/", "/custom/")
+FAILED = json_answer(500, "internal", "internal error")
+
+
+class _Answered:
+    """A `send` that remembers whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.has_begun = False
+
+    async def __call__(self, message: MutableMapping[str, Any]) -> None:
+        self.has_begun = True
+        await self._send(message)
 
 
 class WebApp:
@@ -35,12 +49,20 @@ class WebApp:
         """Answer one request, or start and stop with the server."""
         if scope["type"] == "lifespan":
             await self._live(receive, send)
-        elif scope["path"].startswith(WEBHOOK_PREFIXES):
-            await self._webhooks(scope, receive, send)
-        elif scope["path"] in OPERATIONS:
-            await self._operations(scope, receive, send)
-        else:
-            await self._api(scope, receive, send)
+            return
+        answered = _Answered(send)
+        try:
+            await self._application_for(scope["path"])(scope, receive, answered)
+        except Exception as failed:
+            # Left to the server, it would be printed with what it quotes. The API has told of it and answered.
+            if not answered.has_begun:
+                log.exception("request.failed", error=type(failed).__name__)
+                await send_answer(send, FAILED)
+
+    def _application_for(self, path: str) -> ASGIApp:
+        if path.startswith(WEBHOOK_PREFIXES):
+            return self._webhooks
+        return self._operations if path in OPERATIONS else self._api
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:

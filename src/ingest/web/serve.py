@@ -4,7 +4,7 @@ import os
 
 import uvicorn
 
-from ingest.logs import configure_logs
+from ingest.logs import configure_logs, log_uncaught
 from ingest.parentage import end_with_parent
 from ingest.runtime import Runtime
 from ingest.settings import Settings, read_settings
@@ -49,4 +49,5 @@ def make_app() -> WebApp:
     if settings.web_processes > 1:
         end_with_parent()
     configure_logs(settings.log_level, settings.log_format, "web")
+    log_uncaught()
     return WebApp(Runtime.from_settings(settings, "web"))
