@@ -11,7 +11,7 @@ ARGS ?=
 TEST := $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check format bench faults lock clean
+.PHONY: help up test check format bench faults mutations lock clean
 
 help: ## Show these lines
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1|/' | column -t -s '|' 2>/dev/null \
@@ -43,6 +43,9 @@ FAULTS_OUT ?= docs/benchmarks/faults
 faults: $(DEV_STAMP) ## Kill, stop and cut off everything under load, count what was lost, print the table
 	FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m pytest tests/faults -m "faults or not faults" -p no:randomly -s $(ARGS); \
 		status=$$?; FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m tests.faults.report; exit $$status
+
+mutations: $(DEV_STAMP) ## Plant bugs in copies of the tree, and see that a test finds each (ARGS="no_fence")
+	$(BIN)/python -m tests.mutations $(ARGS)
 
 lock: $(BIN)/python ## Resolve the dependencies anew and write requirements/*.txt with hashes
 	@test -x $(VENV)/lock/bin/uv || ($(BIN)/python -m venv $(VENV)/lock && $(VENV)/lock/bin/python -m pip install --quiet uv)
