@@ -40,6 +40,9 @@ class Nobody:
     def ring(self, queues: object) -> None:
         """Do nothing."""
 
+    def hush(self, queue: str) -> None:
+        """Do nothing."""
+
 
 def test_D2_a_request_is_spooled_though_every_shared_thread_waits_for_the_database(
     tmp_path: Path, released: threading.Event
@@ -63,6 +66,31 @@ def test_D2_a_request_is_spooled_though_every_shared_thread_waits_for_the_databa
             await intake.stop()
 
     assert asyncio.run(accepted_within()) < 2
+
+
+def test_D2_requests_are_spooled_a_second_after_the_database_fell_silent_and_not_when_a_cancellation_was_given_up(
+    database_url: str, tmp_path: Path
+) -> None:
+    given = make_url(database_url)
+
+    async def accepted_within() -> float:
+        upstream = f"{given.query['host']}/.s.PGSQL.{given.query['port']}"
+        with FaultProxy(upstream) as proxy:
+            through = given.set(drivername="postgresql", host="127.0.0.1", port=proxy.port, query={})
+            intake = Intake(through.render_as_string(hide_password=False), Spool(tmp_path / "spool", 10**6), Nobody())
+            await intake.start()
+            request = RawRequest(1, 1, 0, NOON, b"0" * 16, "POST", "https://hooks.example.org", {}, b"{}")
+            await intake.accept(request)
+            assert intake.figures.committed == 1
+            proxy.blackhole()
+            started = time.monotonic()
+            await intake.accept(request)
+            seconds = time.monotonic() - started
+            proxy.heal()
+            await intake.stop()
+            return seconds
+
+    assert asyncio.run(accepted_within()) < 4
 
 
 def test_P8_a_channel_that_is_not_known_yet_is_refused_when_the_database_hangs_and_known_ones_are_served(

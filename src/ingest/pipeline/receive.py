@@ -94,6 +94,7 @@ class Intake:
         self._waiting_bytes = 0
         self._arrived = asyncio.Event()
         self._connection: psycopg.AsyncConnection[object] | None = None
+        self._abandoned: set[asyncio.Task[psycopg.AsyncConnection[object]]] = set()
         self._is_database_away = False
         self._tasks: list[asyncio.Task[None]] = []
         self._is_closing = False
@@ -210,23 +211,52 @@ class Intake:
 
     async def _commit(self, rows: list[IntakeRow]) -> bool:
         """Return whether the rows are committed. False may also mean that nobody knows."""
+        connection, self._connection = self._connection, None
+        seconds = self._write_seconds + (CONNECT_SECONDS if connection is None else 0)
+        writing = asyncio.create_task(self._add(connection, rows))
+        await asyncio.wait({writing}, timeout=seconds)
+        if not writing.done():
+            self._abandon(writing)
+            return self._is_lost(TimeoutError())
         try:
-            async with asyncio.timeout(self._write_seconds + (CONNECT_SECONDS if self._connection is None else 0)):
-                await add_intake_rows(await self._connect(), rows)
+            self._connection = writing.result()
         except (psycopg.Error, TimeoutError, OSError) as away:
-            self._is_database_away = True
-            log.warning("database.lost", error=type(away).__name__)
-            await self._disconnect()
-            return False
+            return self._is_lost(away)
         self._publisher.ring([queues.RESOLVE])
         return True
 
-    async def _connect(self) -> psycopg.AsyncConnection[object]:
-        if self._connection is None:
-            self._connection = await psycopg.AsyncConnection.connect(
+    def _is_lost(self, away: Exception) -> bool:
+        self._is_database_away = True
+        log.warning("database.lost", error=type(away).__name__)
+        return False
+
+    async def _add(
+        self, connection: psycopg.AsyncConnection[object] | None, rows: list[IntakeRow]
+    ) -> psycopg.AsyncConnection[object]:
+        """Commit the rows and return the connection, which is closed where that fails."""
+        if connection is None:
+            connection = await psycopg.AsyncConnection.connect(
                 self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="ingest-web-intake"
             )
-        return self._connection
+        try:
+            await add_intake_rows(connection, rows)
+        except BaseException:
+            with contextlib.suppress(psycopg.Error, TimeoutError, OSError):
+                await connection.close()
+            raise
+        return connection
+
+    def _abandon(self, writing: asyncio.Task[psycopg.AsyncConnection[object]]) -> None:
+        """Have a write end in its own time: psycopg asks the server to cancel it, and waits ten seconds for an answer."""
+        writing.cancel()
+        self._abandoned.add(writing)
+        writing.add_done_callback(self._forget)
+
+    def _forget(self, writing: asyncio.Task[psycopg.AsyncConnection[object]]) -> None:
+        self._abandoned.discard(writing)
+        if not writing.cancelled():
+            # Nobody else asks how it ended.
+            writing.exception()
 
     async def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
