@@ -32,6 +32,8 @@ log = structlog.get_logger()
 SOLO_TRIES = 3
 RETRIES_IN_PLACE = 3
 DRAIN_SECONDS = 5.0
+# A drain that took so long has slept through many bells.
+BUSY_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 30.0
 AWAY_SECONDS = 0.5
 # After each claim a queue rests for so many times the claim's duration: a batch of an import keeps the database's disk and
@@ -112,8 +114,10 @@ def handles_rows(job_type: type[JobType], split: Split | None = None) -> Callabl
 
 def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda: None) -> int:
     """Handle the queue's due jobs until there are none, for at most five seconds; return how many claims were made."""
-    ends_at = time.monotonic() + DRAIN_SECONDS
+    began = time.monotonic()
+    ends_at = began + DRAIN_SECONDS
     claims = 0
+    is_quiet = False
     while True:
         with runtime.begin() as tx:
             claim = claim_jobs(
@@ -124,7 +128,13 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
                 CLAIM_ROWS.get(queue, DEFAULT_CLAIM_ROWS),
             )
         if not claim:
-            return claims
+            if is_quiet or time.monotonic() - began < BUSY_SECONDS:
+                return claims
+            # The bells of what was done meanwhile would wake us for nothing, one by one. Then a last look, for a job whose
+            # bell was among them.
+            runtime.publisher.hush(queue)
+            is_quiet = True
+            continue
         if sum(job.weight for job in claim.jobs) >= runtime.settings.batch_events:
             # There is more than one worker's worth: wake another.
             runtime.publisher.ring([queue])
@@ -135,6 +145,8 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
         time.sleep(min(MAX_PAUSE_SECONDS, PAUSES.get(queue, 0.0) * (time.monotonic() - started)))
         claims += 1
         if time.monotonic() > ends_at:
+            # One bell stands for all: under steady traffic they come faster than drains end, and would pile up.
+            runtime.publisher.hush(queue)
             runtime.publisher.ring([queue])
             return claims
 

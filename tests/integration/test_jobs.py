@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from ingest.domain.blocks import BlockTerms
 from ingest.errors import Permanent
+from ingest.jobs.celery import make_celery
 from ingest.jobs.publisher import QUIET_SECONDS, CeleryPublisher
 from ingest.jobs.queues import RESOLVE, TRANSFER
 from ingest.jobs.types import JobType
@@ -60,6 +61,9 @@ class Bells:
     """Notes who was rung for."""
 
     rung: list[str] = field(default_factory=list)
+
+    def hush(self, queue: str) -> None:
+        """Do nothing."""
 
     def ring(self, queues: Any) -> None:
         self.rung += queues
@@ -621,6 +625,46 @@ def test_many_bells_within_a_moment_are_two() -> None:
     publisher.close()
     # The first at once, and one after the last.
     assert app.rung == ["ingest.resolve", "ingest.resolve"]
+
+
+def test_bells_that_nobody_has_heard_can_be_thrown_away(broker_url: str) -> None:
+    app = make_celery(broker_url, "hushed", "publisher")
+    publisher = CeleryPublisher(app)
+    publisher.ring([RESOLVE])
+    publisher.close()
+
+    def waiting() -> int:
+        with app.connection_for_read() as connection:
+            return int(connection.default_channel._size(RESOLVE))  # type: ignore[attr-defined]
+
+    assert waiting() == 1
+    publisher.hush(RESOLVE)
+    assert waiting() == 0
+    app.close()
+
+
+def test_a_long_drain_throws_its_bells_away_and_then_looks_once_more(
+    house: House, handle: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handling, "BUSY_SECONDS", 0.0)
+    done: list[int] = []
+    handle(lambda _uow, jobs: done.extend(job.number for job in jobs))
+
+    def add(number: int) -> None:
+        with house.runtime.begin() as tx:
+            add_jobs(tx, [TestJob(house.workspace_id, number)])
+
+    hushed: list[str] = []
+
+    def hush(queue: str) -> None:
+        # Added a moment before, so that its bell is among those thrown away.
+        add(2)
+        hushed.append(queue)
+
+    monkeypatch.setattr(house.bells, "hush", hush)
+    add(1)
+    handling.drain(house.runtime, TRANSFER)
+    assert (done, hushed) == ([1, 2], [TRANSFER])
 
 
 def test_a_bell_that_waits_is_rung_when_the_publisher_closes() -> None:
