@@ -22,11 +22,63 @@ def is_installed() -> bool:
     return SERVER.exists()
 
 
+class Node:
+    """A RabbitMQ node over a directory of its own; started, stopped and killed any number of times."""
+
+    url = f"amqp://guest:guest@127.0.0.1:{PORT}//"
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the node and return when it takes logins."""
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with (self._directory / "output.log").open("ab") as log:
+            environment = _environment(self._directory)
+            self._process = subprocess.Popen(
+                [str(SERVER)], env=environment, stdout=log, stderr=log, start_new_session=True
+            )
+        _wait_open(self._process)
+
+    def stop(self) -> None:
+        """Stop the node cleanly."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the node with SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, sign: signal.Signals) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, sign)
+            self._process.wait(60)
+            self._process = None
+
+
 @contextmanager
 def rabbitmq(directory: Path) -> Iterator[str]:
     """Run a node for as long as the block lasts, and give its URL."""
-    directory.mkdir(parents=True, exist_ok=True)
-    environment = {
+    with running_node(directory) as node:
+        yield node.url
+
+
+@contextmanager
+def running_node(directory: Path) -> Iterator[Node]:
+    """Run a node for as long as the block lasts, and give it."""
+    node = Node(directory)
+    try:
+        node.start()
+        yield node
+    finally:
+        node.stop()
+        if epmd := shutil.which("epmd"):
+            subprocess.run([epmd, "-port", str(EPMD_PORT), "-kill"], check=False, capture_output=True)
+
+
+def _environment(directory: Path) -> dict[str, str]:
+    return {
         **os.environ,
         "HOME": str(directory),
         "RABBITMQ_NODENAME": f"bench{os.getpid()}@localhost",
@@ -39,17 +91,6 @@ def rabbitmq(directory: Path) -> Iterator[str]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
     }
-    with (directory / "output.log").open("wb") as log:
-        node = subprocess.Popen([str(SERVER)], env=environment, stdout=log, stderr=log, start_new_session=True)
-    try:
-        _wait_open(node)
-        yield f"amqp://guest:guest@127.0.0.1:{PORT}//"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(node.pid, signal.SIGTERM)
-        node.wait(60)
-        if epmd := shutil.which("epmd"):
-            subprocess.run([epmd, "-port", str(EPMD_PORT), "-kill"], check=False, capture_output=True)
 
 
 def _wait_open(node: subprocess.Popen[bytes]) -> None:

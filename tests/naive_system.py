@@ -40,10 +40,22 @@ class NaiveSystem(System):
             [sys.executable, "-c", script], env={**os.environ, **self._environment()}, check=True, timeout=60
         )
         given = {"phone_number_id": PHONE_NUMBER_ID, "app_secret": SECRET}
+        self.others: list[Target] = []
         self.whatsapp = self.telegram = Target("whatsapp_cloud", 1, f"{self.url}/webhooks/1", given)
 
     def _lines(self) -> list[ProcessLine]:
-        web = (sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(self.port), "--log-level", "error")
+        web = (
+            sys.executable,
+            "-m",
+            "uvicorn",
+            "--log-level",
+            "error",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(self.port),
+            "--no-access-log",
+        )
         worker = (sys.executable, "-m", "celery", "-A", "benchmarks.naive:celery", "worker", "-c", "2", "-l", "error")
         return [ProcessLine("web", (*web, "benchmarks.naive:app")), ProcessLine("worker", worker)]
 

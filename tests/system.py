@@ -171,6 +171,7 @@ class System:
     reactors: int = 1
     broker_url: str = ""
     is_proxied: bool = False
+    more_channels: int = 0
     environment: dict[str, str] = field(default_factory=dict)
     killed: Counter[str] = field(default_factory=Counter)
 
@@ -198,7 +199,7 @@ class System:
         self.supervisor.start([self._routed(line) for line in self._lines()])
         self._tending = threading.Thread(target=self._tend, daemon=True)
         self._tending.start()
-        until(self.is_ready, 60)
+        until(self.is_ready, 120)
 
     def _administer(self) -> None:
         sealer = Sealer([self.secret_key])
@@ -207,6 +208,17 @@ class System:
             self.token = administer.create_token(tx, self.workspace_id, "owner", "", self.secret_key)
             self.whatsapp = self._add_channel(tx, sealer, "whatsapp_cloud", WHATSAPP, "app_secret", verify_token="v")
             self.telegram = self._add_channel(tx, sealer, "telegram", TELEGRAM, "secret_token")
+            self.others = [
+                self._add_channel(
+                    tx,
+                    sealer,
+                    "whatsapp_cloud",
+                    {**WHATSAPP, "phone_number_id": str(n)},
+                    "app_secret",
+                    verify_token="v",
+                )
+                for n in range(900100200300400, 900100200300400 + self.more_channels)
+            ]
 
     def _add_channel(
         self, tx: Connection, sealer: Sealer, code: str, given: dict[str, str], secret: str, **more: str
@@ -229,10 +241,14 @@ class System:
     def _lay_network(self) -> None:
         """Put a proxy between each side of ours, web and workers, and each server."""
         database, broker = self.servers.places.sockets / ".s.PGSQL.5432", self.servers.places.valkey_socket
-        for side in ("web", "worker"):
+        for side in ("web", "worker", "second"):
             for server, upstream in (("database", str(database)), ("broker", self.broker_port or str(broker))):
                 proxy = self.network[f"{side}-{server}"] = FaultProxy(upstream, f"{side}-{server}")
                 proxy.start()
+
+    def proxies(self, side: str, server: str) -> list[FaultProxy]:
+        """Return what stands between "web" or "worker" and "database" or "broker". The second resolver has its own."""
+        return [self.network[f"{each}-{server}"] for each in {"worker": ("worker", "second")}.get(side, (side,))]
 
     @property
     def broker_port(self) -> int:
@@ -243,10 +259,14 @@ class System:
         """Return the process such that it talks to the servers through its side's proxies, where there are any."""
         if not self.network:
             return line
-        side = "web" if line.name.startswith("web") else "worker"
+        side = "web" if line.name.startswith("web") else "second" if line.name == "worker_resolve_0" else "worker"
         database = f"postgresql+psycopg://ingest@127.0.0.1:{self.network[f'{side}-database'].port}/ingest"
         port = self.network[f"{side}-broker"].port
-        broker = f"amqp://guest:guest@127.0.0.1:{port}//" if self.broker_port else f"redis://127.0.0.1:{port}/0"
+        broker = f"redis://127.0.0.1:{port}/0"
+        if self.broker_port:
+            given = urlsplit(self.broker_url)
+            account = given.netloc.rpartition("@")[0]
+            broker = given._replace(netloc=f"{account}@127.0.0.1:{port}").geturl()
         command = (sys.executable, "-m", "ingest", *line.command[1:]) if line.command[0] == "ingest" else line.command
         return ProcessLine(line.name, ("env", f"DATABASE_URL={database}", f"BROKER_URL={broker}", *command))
 
@@ -398,7 +418,8 @@ class System:
 
     def stored(self) -> Counter[str]:
         """Return how often each message is stored, by the id that its delivery had."""
-        rows = self.rows("select external_id from message where channel_id = :id", id=self.whatsapp.channel_id)
+        ids = [each.channel_id for each in (self.whatsapp, *self.others)]
+        rows = self.rows("select external_id from message where channel_id = any(:ids)", ids=ids)
         return Counter(row.external_id.removeprefix("wamid.") for row in rows)
 
     def drain(self, seconds: float) -> float:

