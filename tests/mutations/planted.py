@@ -261,4 +261,20 @@ BUGS = (
 """,
         ("tests/unit/domain/test_csv_cells.py",),
     ),
+    Bug(
+        "resolved_twice",
+        "What is fetched is connected to by name, after its address was judged",
+        "src/ingest/egress.py",
+        "        return self._inner.connect_tcp(addresses[0], port,",
+        "        return self._inner.connect_tcp(host, port,",
+        ("tests/unit/test_egress.py",),
+    ),
+    Bug(
+        "pickle_accepted",
+        "Messages may be pickles",
+        "src/ingest/jobs/celery.py",
+        '    disable_insecure_serializers(["json"])\n',
+        '    disable_insecure_serializers(["json", "pickle"])\n',
+        ("tests/contracts/test_broker_safety.py",),
+    ),
 )
