@@ -10,6 +10,7 @@ import argparse
 import os
 import resource
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -30,13 +31,37 @@ COLUMNS = ("firstName", "lastName", "phone", "email", "tags")
 OPTIONS = ImportOptions("add_and_update", "phone", COLUMNS)
 
 
-def make_file(rows: int) -> bytes:
-    """Return a CSV file of that many contacts."""
-    lines = (
-        f"First{number},Last{number} {'x' * 8},+6012{number:08d},person{number}@customers.example.com,imported\r\n"
+def make_file(
+    rows: int, first: int = 0, known: Sequence[tuple[str, str]] = (), phone_every: int = 0, email_every: int = 0
+) -> bytes:
+    """Return a CSV file of that many contacts, numbered from `first` on.
+
+    With `known`, phones and emails of contacts that are there: one row in so many has the phone of one of them, one in so
+    many the email of another. No contact is met twice.
+    """
+    phones, emails = (shared_rows(rows, every) if known else range(0) for every in (phone_every, email_every))
+    met = (first // rows) * (len(phones) + len(emails)) if rows else 0
+    people = {
+        number: (f"+6012{first + number:08d}", f"person{first + number}@customers.example.com")
         for number in range(rows)
+    }
+    for number in phones:
+        people[number] = (known[met % len(known)][0], people[number][1])
+        met += 1
+    for number in emails:
+        # Another row than that of the phone: the two would be one suggestion.
+        people[number + 1] = (people[number + 1][0], known[met % len(known)][1])
+        met += 1
+    lines = (
+        f"First{first + number},Last{first + number} {'x' * 8},{phone},{email},imported\r\n"
+        for number, (phone, email) in people.items()
     )
     return (",".join(COLUMNS) + "\r\n" + "".join(lines)).encode()
+
+
+def shared_rows(rows: int, every: int) -> range:
+    """Return the rows that share something: one in so many, never the last one."""
+    return range(0, rows - 1, every) if every else range(0)
 
 
 def resident_mib() -> float:

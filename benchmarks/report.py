@@ -93,6 +93,8 @@ def _section(scenario: Mapping[str, Any], plots: Sequence[str]) -> str:
     quick = (
         " **A quick trial: sizes are a twentieth, the figures say little.**" if scenario["options"]["is_quick"] else ""
     )
+    if plans := scenario["series"].get("plans"):
+        lines += [*_plans(plans), ""]
     told = ", ".join(f"{name} {value}" for name, value in scenario["machine"].items())
     where = f"`{scenario['command']}`, seed {scenario['options']['seed']}, {scenario['at']}, {scenario['seconds']} s; {told}."
     return "\n".join([*lines, where + quick, ""])
@@ -108,6 +110,17 @@ def _runs(runs: Sequence[Mapping[str, Any]]) -> list[str]:
             run["refused"], run["accepted"] - run["stored"], run["latency_ms"].get("50"), run["latency_ms"].get("99"), cpu,
         )  # fmt: skip
         lines.append("| " + " | ".join(map(str, figures)) + " |")
+    return [*lines, "", "</details>"]
+
+
+def _plans(plans: Mapping[str, Sequence[str]]) -> list[str]:
+    lines = ["<details><summary>How PostgreSQL ran them</summary>", ""]
+    lines += [
+        'A line a statement, the outermost node first: rows given, "of" those looked at; buffers of the whole.',
+        "",
+    ]
+    for name, statements in plans.items():
+        lines += [f"- {name}", *(f"    - `{each}`" for each in statements)]
     return [*lines, "", "</details>"]
 
 

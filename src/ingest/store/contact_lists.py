@@ -1,20 +1,32 @@
 """Lists of contacts: which ids match a filter and a search, in which order, and how many there are.
 
-Before the order of a list is walked, its matches are looked for without an order, by whatever index suits: up to a bound.
-If those are all, they are few enough to be sorted; if there are more, matches are dense, and walking the order finds a
-page of them soon. So a page is quick either way, whatever is asked for. A text goes by the index of search terms.
+A page is looked for in four ways, the cheapest first, until one has it:
+
+1. Walk the beginning of the order. Where matches are dense, the page is full before long.
+2. Look the text up in the index of search terms, which gives the first that have it, by id.
+3. Look for matches without an order, by whatever index suits, up to a bound. If those are all, they are sorted.
+4. Walk the order as far as it takes. Matches are too many to be sorted, so they are met on the way.
+
+Nothing is left out by any of them: all pages together hold every match once. What can still take long is the fourth: more
+than MAX_FOUND matches, none of them near the beginning of the order.
 """
 
-from dataclasses import dataclass, field
+# ruff: noqa: S608 - values are bound; what is put into the text are constants of this module and compiled filters
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from sqlalchemy import Connection, text
 
-from ingest.store.filter_sql import Compiled
+from ingest.store.filter_sql import Compiled, like
 
-# More candidates than this are too many to check one by one, and dense enough to be met on the way.
-MAX_CANDIDATES = 5000
-MAX_BRANCH = 2000
+# How many contacts of the order are looked at before an index is asked, beside four for each of the page.
+MAX_WALK = 1000
+# A page beyond this many is no page for people: it is walked at once.
+MAX_PAGE = 3000
+# More matches than this are too many to check and sort, and dense enough to be met on the way.
+MAX_FOUND = 5000
 LIVE = "contact.workspace_id = :workspace_id and contact.merged_into is null and contact.deletion_job_id is null"
 
 Sort = Literal["id", "name", "createdAt", "lastMessage"]
@@ -31,7 +43,10 @@ ORDERS: dict[tuple[str, bool], str] = {
 # What a page with a cursor goes by.
 KEYS = {"id": "contact.id", "name": "contact.name_key, contact.id", "createdAt": "contact.created_at, contact.id"}
 SORTED_BY = "contact.id, contact.name_key, contact.created_at, contact.activity_hour, contact.last_message_at"
-CANDIDATES = text("select contacts_with_terms(query_terms(:workspace_id, lower(:needle)), :at_most)")
+CANDIDATES = text("""
+    select contacts_with_terms(telling_terms(:workspace_id, lower(:needle)), lower(:pattern), :beyond, :is_descending, :at_most)
+""")
+FIRST, LAST = 0, 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +65,11 @@ def list_contact_ids(
     """Return the ids after the contact whose id is the cursor, in order; with a negative cursor those before it,
     nearest first. Sorting by last message takes no cursor.
     """
-    matches = _match(tx, workspace_id, query)
     is_descending = query.is_descending != (cursor < 0)
+    listing = _listing(workspace_id, query, query.sort, is_descending)
     if cursor:
-        matches = matches.also(_beyond(query.sort, "<" if is_descending else ">"), cursor=abs(cursor))
-    return matches.select(tx, ORDERS[query.sort, is_descending], limit)
+        listing = listing.also(_beyond(query.sort, "<" if is_descending else ">"), cursor=abs(cursor))
+    return listing.find(tx, limit)
 
 
 def _beyond(sort: Sort, sign: str) -> str:
@@ -62,104 +77,171 @@ def _beyond(sort: Sort, sign: str) -> str:
         # The contact itself need not exist any more.
         return f"contact.id {sign} :cursor"
     key = KEYS[sort]
-    return f"({key}) {sign} (select {key} from contact where workspace_id = :workspace_id and id = :cursor)"  # noqa: S608
+    return f"({key}) {sign} (select {key} from contact where workspace_id = :workspace_id and id = :cursor)"
 
 
 def list_contact_window(
     tx: Connection, workspace_id: int, query: ContactQuery, *, offset: int, limit: int
 ) -> list[int]:
     """Return the ids from the offset on, which is small, in order."""
-    matches = _match(tx, workspace_id, query)
-    order, wanted = ORDERS[query.sort, query.is_descending], offset + limit
+    wanted = offset + limit
     if query.sort != "lastMessage":
-        return matches.select(tx, order, wanted)[offset:]
+        return _listing(workspace_id, query, query.sort, query.is_descending).find(tx, wanted)[offset:]
     # Contacts without messages come last when the newest come first; the index has them at the other end.
-    heard = matches.also("contact.activity_hour is not null"), order
-    silent = matches.also("contact.activity_hour is null"), ORDERS["id", query.is_descending]
+    heard = _listing(workspace_id, query, query.sort, query.is_descending).also("contact.activity_hour is not null")
+    silent = _listing(workspace_id, query, "id", query.is_descending).also("contact.activity_hour is null")
     found: list[int] = []
-    for side, by in (heard, silent) if query.is_descending else (silent, heard):
+    for side in (heard, silent) if query.is_descending else (silent, heard):
         if len(found) < wanted:
-            found += side.select(tx, by, wanted - len(found))
+            found += side.find(tx, wanted - len(found))
     return found[offset:]
 
 
 def count_contacts(tx: Connection, workspace_id: int, query: ContactQuery) -> int:
     """Return how many contacts match."""
-    return _match(tx, workspace_id, query).count(tx)
-
-
-@dataclass(frozen=True, slots=True)
-class Matches:
-    """The contacts that match, as SQL: out of `source`, under `where`."""
-
-    source: str
-    where: str
-    parameters: dict[str, Any]
-
-    def also(self, condition: str, **parameters: Any) -> "Matches":
-        """Return the matches for which the condition holds too."""
-        return Matches(self.source, f"{self.where} and {condition}", {**self.parameters, **parameters})
-
-    def select(self, tx: Connection, order: str, limit: int) -> list[int]:
-        """Return the first ids in that order."""
-        head = (
-            f"with contact as materialized (select {SORTED_BY} {self.source} where {self.where})" if self.is_few else ""
-        )
-        rest = "from contact" if self.is_few else f"{self.source} where {self.where}"
-        statement = f"{head} select contact.id {rest} order by {order} limit :limit"
-        return list(tx.scalars(text(statement), {**self.parameters, "limit": limit}))
-
-    def count(self, tx: Connection) -> int:
-        """Return how many there are."""
-        statement = f"select count(*) {self.source} where {self.where}"
-        return int(tx.scalar(text(statement), self.parameters) or 0)
-
-    @property
-    def is_few(self) -> bool:
-        """Whether the ids are known: they are fetched and sorted, instead of walking the order past everybody else."""
-        return "candidates" in self.parameters
-
-
-def _match(tx: Connection, workspace_id: int, query: ContactQuery) -> Matches:
-    blocked = "is not null" if query.is_blocked else "is null"
-    where = f"{LIVE} and contact.blocked_at {blocked} and {query.compiled.sql}"
-    given: dict[str, Any] = {"workspace_id": workspace_id, **query.compiled.parameters}
+    listing = _listing(workspace_id, query, "id", False)
     candidates = find_candidates(tx, workspace_id, query.compiled)
-    if candidates is None:
-        return Matches("from contact", where, given)
-    source = "from unnest(cast(:candidates as bigint[])) as candidate (id) join contact on contact.id = candidate.id"
-    return Matches(source, where, {**given, "candidates": candidates})
+    source, where, given = "from contact", listing.where, listing.parameters
+    if candidates is not None:
+        source, given = KNOWN, {**given, "candidates": candidates}
+    return int(tx.scalar(text(f"select count(*) {source} where {where}"), given) or 0)
 
 
 def find_candidates(tx: Connection, workspace_id: int, compiled: Compiled) -> list[int] | None:
-    """Return all ids that can match, where an index gives a few: by the longest text that the filter names, else by the
-    branches of its choice. None where there is no such way or it leads to too many.
+    """Return the ids of all contacts with the longest text that the filter names, where they are at most MAX_FOUND.
+
+    None where the filter names no text that the index has, or where more contacts have it.
     """
-    needle = max(compiled.needles, key=len, default="")
-    if needle:
-        found = _candidates_by_text(tx, workspace_id, needle)
-        if found is not None:
-            return found
-    branches = compiled.branches or [compiled.sql]
-    return None if branches == ["true"] else _candidates_by_branch(tx, workspace_id, compiled, branches)
+    found = _with_text(tx, workspace_id, compiled, FIRST, False, MAX_FOUND + 1)
+    return None if found is None or len(found) > MAX_FOUND else found
 
 
-def _candidates_by_text(tx: Connection, workspace_id: int, needle: str) -> list[int] | None:
-    given = {"workspace_id": workspace_id, "needle": needle, "at_most": MAX_CANDIDATES + 1}
-    found = list(tx.scalars(CANDIDATES, given))
-    # A null says that the text has no terms to look up.
-    return None if len(found) > MAX_CANDIDATES or None in found else found
-
-
-def _candidates_by_branch(
-    tx: Connection, workspace_id: int, compiled: Compiled, branches: list[str]
+def _with_text(  # noqa: PLR0917 - what a lookup is made of
+    tx: Connection, workspace_id: int, compiled: Compiled, beyond: int, is_descending: bool, at_most: int
 ) -> list[int] | None:
-    given = {"workspace_id": workspace_id, **compiled.parameters, "at_most": MAX_BRANCH + 1}
-    found: set[int] = set()
-    for branch in branches:
-        statement = f"select contact.id from contact where {LIVE} and {branch} limit :at_most"  # noqa: S608
-        ids = tx.scalars(text(statement), given).all()
-        if len(ids) > MAX_BRANCH:
-            return None
-        found.update(ids)
-    return sorted(found)
+    """Return the first ids beyond one whose contacts have the longest text that the filter names, in that order."""
+    needle = max(compiled.needles, key=len, default="")
+    if not needle:
+        return None
+    given = {
+        "workspace_id": workspace_id,
+        "needle": needle,
+        "pattern": like(needle),
+        "beyond": beyond,
+        "is_descending": is_descending,
+        "at_most": at_most,
+    }
+    found: list[int | None] = list(tx.scalars(CANDIDATES, given))
+    # A null says that the text has no terms to look up.
+    return None if None in found else [each for each in found if each is not None]
+
+
+KNOWN = "from unnest(cast(:candidates as bigint[])) as candidate (id) join contact on contact.id = candidate.id"
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A list to be: those that are `listed` and match the filter, in the order of `sort`."""
+
+    workspace_id: int
+    compiled: Compiled
+    sort: Sort
+    is_descending: bool
+    listed: str
+    parameters: dict[str, Any]
+
+    @property
+    def where(self) -> str:
+        """What holds for every contact of the list."""
+        return f"{self.listed} and {self.compiled.sql}"
+
+    @property
+    def order(self) -> str:
+        """The order as SQL."""
+        return ORDERS[self.sort, self.is_descending]
+
+    def also(self, condition: str, **parameters: Any) -> "Listing":
+        """Return the list of those for which the condition holds too."""
+        return replace(self, listed=f"{self.listed} and {condition}", parameters={**self.parameters, **parameters})
+
+    def find(self, tx: Connection, limit: int) -> list[int]:
+        """Return the first ids of the list."""
+        if self.compiled.sql == "true" or limit > MAX_PAGE:
+            return self._walk(tx, limit)
+        found = self._walk_beginning(tx, limit)
+        if len(found) == limit:
+            return found
+        for way in (self._by_text, self._by_index):
+            known = way(tx, limit)
+            if known is not None:
+                return known
+        return self._walk(tx, limit)
+
+    def _walk(self, tx: Connection, limit: int) -> list[int]:
+        statement = f"select contact.id from contact where {self.where} order by {self.order} limit :limit"
+        return list(tx.scalars(text(statement), {**self.parameters, "limit": limit}))
+
+    def _walk_beginning(self, tx: Connection, limit: int) -> list[int]:
+        """Return the matches among the first contacts of the order, at most the limit."""
+        statement = f"""
+            select contact.id from (
+                select contact.* from contact where {self.listed} order by {self.order} limit :walked
+            ) as contact where {self.compiled.sql} order by {self.order} limit :limit"""
+        given = {**self.parameters, "limit": limit, "walked": MAX_WALK + 4 * limit}
+        return list(tx.scalars(text(statement), given))
+
+    def _by_text(self, tx: Connection, limit: int) -> list[int] | None:
+        if self.sort != "id":
+            candidates = find_candidates(tx, self.workspace_id, self.compiled)
+            return None if candidates is None else self._sort(tx, candidates, limit)
+        return self._by_text_and_id(tx, limit)
+
+    def _by_text_and_id(self, tx: Connection, limit: int) -> list[int] | None:
+        """Return the page of the order of ids, None where too many contacts have the text and too few all else."""
+        found: list[int] = []
+        beyond = int(self.parameters.get("cursor", LAST if self.is_descending else FIRST))
+        for at_most in (2 * limit, MAX_FOUND):
+            candidates = _with_text(tx, self.workspace_id, self.compiled, beyond, self.is_descending, at_most)
+            if candidates is None:
+                return None
+            found += self._sort(tx, candidates, limit - len(found))
+            if len(found) == limit or len(candidates) < at_most:
+                return found
+            beyond = candidates[-1]
+        return None
+
+    def _sort(self, tx: Connection, candidates: Sequence[int], limit: int) -> list[int]:
+        """Return the first of the candidates that match, in order."""
+        statement = f"""
+            with contact as materialized (select {SORTED_BY} {KNOWN} where {self.where})
+            select contact.id from contact order by {self.order} limit :limit"""
+        return list(tx.scalars(text(statement), {**self.parameters, "candidates": list(candidates), "limit": limit}))
+
+    def _by_index(self, tx: Connection, limit: int) -> list[int] | None:
+        """Return the page, None where there are too many matches to sort."""
+        if self.compiled.branches:
+            return self._by_branches(tx, limit)
+        statement = f"""
+            with contact as materialized (select {SORTED_BY} from contact where {self.where} limit :at_most)
+            select contact.id, count(*) over () as total from contact order by {self.order} limit :limit"""
+        found = tx.execute(text(statement), {**self.parameters, "at_most": MAX_FOUND + 1, "limit": limit}).all()
+        return None if found and found[0].total > MAX_FOUND else [row.id for row in found]
+
+    def _by_branches(self, tx: Connection, limit: int) -> list[int] | None:
+        """Return the page of a choice, each of whose branches is looked for by itself: PostgreSQL has no index for a union
+        over several tables.
+        """
+        found: set[int] = set()
+        for branch in self.compiled.branches:
+            statement = f"select contact.id from contact where {self.listed} and {branch} limit :at_most"
+            ids = tx.scalars(text(statement), {**self.parameters, "at_most": MAX_FOUND + 1}).all()
+            if len(ids) > MAX_FOUND:
+                return None
+            found.update(ids)
+        return self._sort(tx, sorted(found), limit)
+
+
+def _listing(workspace_id: int, query: ContactQuery, sort: Sort, is_descending: bool) -> Listing:
+    listed = f"{LIVE} and contact.blocked_at {'is not null' if query.is_blocked else 'is null'}"
+    given = {"workspace_id": workspace_id, **query.compiled.parameters}
+    return Listing(workspace_id, query.compiled, sort, is_descending, listed, given)

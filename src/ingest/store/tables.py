@@ -195,9 +195,9 @@ contact = Table(
     # Contacts that are being deleted are in no list, so the indexes of the lists leave them out: detaching stays cheap.
     Index(
         "ix_contact_search",
-        text("search_terms(workspace_id, search_text)"),
+        text("search_terms(workspace_id, id, search_text)"),
         postgresql_using="gin",
-        postgresql_where=text("deletion_job_id is null"),
+        postgresql_where=text("coalesce(deletion_job_id, 0) = 0"),
     ),
     Index("ix_contact_name_key", "workspace_id", "name_key", "id", postgresql_where=text("deletion_job_id is null")),
     Index(

@@ -4,10 +4,11 @@ from sqlalchemy import Connection, text
 
 API_ROLE = "ingest_api"
 # Plans are made for the values at hand: a tag of three contacts and one of a million want different ones. No statement of
-# the API is long enough to be worth compiling.
+# the API is long enough to be worth compiling, or a second process, which must first be started and found time for.
 ENTER = text("""
     select set_config('role', :role, true), set_config('ingest.workspace_id', :workspace_id, true),
-           set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true)
+           set_config('plan_cache_mode', 'force_custom_plan', true), set_config('jit', 'off', true),
+           set_config('max_parallel_workers_per_gather', '0', true)
 """)
 
 

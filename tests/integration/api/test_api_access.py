@@ -82,7 +82,7 @@ def test_row_level_security_hides_other_workspaces_whatever_a_statement_says(mak
     with one.tx() as tx:
         enter_workspace(tx, one.id)
         found = tx.scalars(text("select id from contact where id = any(:ids)"), {"ids": [mine, foreign]}).all()
-        by_terms = tx.scalars(text("select contacts_with_terms('{}', 100000)")).all()
+        by_terms = tx.scalars(text("select contacts_with_terms('{}', null, 0, false, 100000)")).all()
     assert found == [mine]
     assert foreign not in by_terms
 
