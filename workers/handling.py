@@ -22,7 +22,17 @@ from ingest.jobs.queues import REACT, TRANSFER
 from ingest.jobs.types import JobType, read_job
 from ingest.runtime import Runtime
 from ingest.store.dead_letters import NewDeadLetter, add_dead_letters
-from ingest.store.jobs import Claim, ClaimedJob, LeaseLost, claim_jobs, complete_jobs, release_jobs, split_job
+from ingest.store.jobs import (
+    Claim,
+    ClaimedJob,
+    LeaseLost,
+    claim_jobs,
+    complete_jobs,
+    is_table_held,
+    limit_lock_wait,
+    release_jobs,
+    split_job,
+)
 from ingest.store.tallies import Outcome, Tally, add_tally
 from ingest.store.unit_of_work import UnitOfWork
 from workers.metrics import count_claim, count_failure
@@ -36,6 +46,11 @@ DRAIN_SECONDS = 5.0
 BUSY_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 30.0
 AWAY_SECONDS = 0.5
+# A row that somebody holds for longer than a lock's time-out: who needs it is found in a few steps and asks again now and
+# then, without waiting; everybody else goes on.
+HELD_PIECES = 8
+HELD_WAIT_MILLISECONDS = 50
+HELD_DELAY_SECONDS = (2.0, 8.0)
 # After each claim a queue rests for so many times the claim's duration: a batch of an import keeps the database's disk and
 # processors busy, which no process priority can change.
 PAUSES = {TRANSFER: 1.5}
@@ -197,12 +212,15 @@ def _run_with_retries(runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob]
     for attempt in range(RETRIES_IN_PLACE):
         try:
             with runtime.unit_of_work() as uow:
+                if _was_held(jobs):
+                    limit_lock_wait(uow.tx, HELD_WAIT_MILLISECONDS)
                 handler.run(runtime, uow, jobs)
                 complete_jobs(uow.tx, claim, [job.id for job in jobs])
                 fault.point("completed")
             fault.point("committed")
         except Exception as failure:
-            if isinstance(failure, LeaseLost) or not is_transient(failure) or attempt == RETRIES_IN_PLACE - 1:
+            is_last = attempt == RETRIES_IN_PLACE - 1
+            if is_last or isinstance(failure, LeaseLost) or not is_transient(failure) or _is_held(failure):
                 raise
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
         else:
@@ -217,6 +235,15 @@ def is_transient(failure: BaseException) -> bool:
         lost = failure.connection_invalidated or isinstance(failure, InterfaceError)
         return lost or isinstance(failure.orig, TRANSIENT_ERRORS) or _is_lost_connection(failure)
     return False
+
+
+def _is_held(failure: BaseException) -> bool:
+    return isinstance(failure, DBAPIError) and isinstance(failure.orig, pg.LockNotAvailable)
+
+
+def _was_held(jobs: Sequence[ClaimedJob]) -> bool:
+    """Return whether these are a job alone that needed a row somebody held."""
+    return len(jobs) == 1 and jobs[0].is_solo and jobs[0].last_error == pg.LockNotAvailable.__name__
 
 
 def _is_lost_connection(failure: DBAPIError) -> bool:
@@ -252,7 +279,9 @@ def _make_smaller(  # noqa: PLR0917 - one decision over everything known
 ) -> None:
     job = jobs[0]
     handler = HANDLERS.get((queue, job.name))
-    if is_transient(failure):
+    if _is_held(failure) and not _is_table_held(runtime):
+        _free_neighbours(runtime, claim, jobs, handler, reason)
+    elif is_transient(failure):
         _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=False, counts=False)
     elif len(jobs) > 1:
         _release(runtime, claim, jobs, reason, delay_seconds=0, solo=True)
@@ -262,6 +291,25 @@ def _make_smaller(  # noqa: PLR0917 - one decision over everything known
         _set_aside(runtime, queue, claim, job, reason)
     else:
         _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=True)
+
+
+def _is_table_held(runtime: Runtime) -> bool:
+    """Return whether a whole table is kept from writers: then everybody waits, and taking batches apart would not help."""
+    with runtime.begin() as tx:
+        return is_table_held(tx)
+
+
+def _free_neighbours(
+    runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler | None, reason: str
+) -> None:
+    """Have the jobs handled apart, and a job that is alone asked again later: one of them needs a row that is held."""
+    if len(jobs) > 1:
+        _release(runtime, claim, jobs, reason, delay_seconds=0, solo=True, counts=False)
+    elif pieces := _cut(handler, jobs[0], HELD_PIECES):
+        _split(runtime, claim, jobs[0], pieces)
+    else:
+        delay_seconds = random.uniform(*HELD_DELAY_SECONDS)
+        _release(runtime, claim, jobs, reason, delay_seconds=delay_seconds, solo=True, counts=False)
 
 
 def _release(

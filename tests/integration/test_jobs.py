@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from ingest.jobs.publisher import QUIET_SECONDS, CeleryPublisher
 from ingest.jobs.queues import RESOLVE, TRANSFER
 from ingest.jobs.types import JobType
 from ingest.pipeline.block import block_contacts
-from ingest.runtime import Runtime
+from ingest.runtime import SESSION_SETTINGS, Runtime
 from ingest.settings import read_settings
 from ingest.store.dead_letters import list_dead_letters, replay_dead_letters
 from ingest.store.due_jobs import list_coming_queues, oldest_due_seconds
@@ -363,6 +364,57 @@ def test_D3_and_T29_faults_of_the_moment_are_retried_until_everything_is_stored(
     house.check()
 
 
+@pytest.fixture
+def impatient(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
+    """A house whose workers wait for a lock for a fifth of a second only, and ask again at once."""
+    monkeypatch.setitem(SESSION_SETTINGS, "lock_timeout", "200ms")
+    monkeypatch.setattr(handling, "HELD_DELAY_SECONDS", (0.0, 0.1))
+    house.runtime.engine.dispose()
+    return house
+
+
+@contextmanager
+def holding(house: House, statement: str) -> Iterator[None]:
+    """Hold the locks of a statement meanwhile."""
+    engine = create_engine(house.settings.database_url)
+    with engine.connect() as holder, holder.begin() as held:
+        holder.execute(text(statement))
+        yield
+        held.rollback()
+    engine.dispose()
+
+
+def test_D6_messages_of_a_contact_that_somebody_holds_wait_and_their_neighbours_are_stored(impatient: House) -> None:
+    impatient.accept(wrote(0))
+    impatient.work_off()
+    others = [builders.whatsapp_text(f"4477009006{number:02}", f"other.{number}", "other") for number in range(40)]
+    impatient.accept(*others[:25], wrote(1), *others[25:], group=10)
+    with holding(impatient, "select from contact for update"):
+        ends_at = time.monotonic() + 15
+        while len(impatient.texts()) < 41:
+            assert time.monotonic() < ends_at, "neighbours wait too"
+            handling.drain(impatient.runtime, RESOLVE)
+        assert "1" not in impatient.texts()
+    impatient.work_off()
+    assert (len(impatient.texts()), impatient.dead()) == (42, [])
+    impatient.check()
+
+
+def test_D6_while_a_whole_table_is_held_no_batch_is_taken_apart(
+    impatient: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handling, "_backoff", lambda _attempts: 0.0)
+    impatient.accept(*(wrote(number) for number in range(20)), group=5)
+    with holding(impatient, "lock table contact in access exclusive mode"):
+        for _ in range(3):
+            with impatient.runtime.begin() as tx:
+                claim = claim_jobs(tx, RESOLVE, 500, 20)
+            handling.handle_claim(impatient.runtime, RESOLVE, claim)
+    assert impatient.scalar("select array_agg((weight, is_solo)::text) from job") == ["(5,f)"] * 4
+    impatient.work_off()
+    assert (len(impatient.texts()), impatient.dead()) == (20, [])
+
+
 def die_with(house: House, lease_seconds: float = 0.05) -> None:
     """Claim like a worker that is killed before it has done anything."""
     with house.runtime.begin() as tx:
@@ -400,7 +452,7 @@ def test_M1_and_T79_a_request_that_kills_its_worker_is_set_aside_after_three_tri
 
 
 def test_6_waiting_out_faults_does_not_count_as_a_try(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handling, "_backoff", lambda _attempts: 0.0)
+    monkeypatch.setattr(handling, "HELD_DELAY_SECONDS", (0.0, 0.0))
     refuse(house, "%", "55P03")
     house.accept(wrote(1))
     for _ in range(6):

@@ -214,3 +214,24 @@ def split_job(tx: Connection, job: ClaimedJob, pieces: Sequence[tuple[bytes, int
     tx.execute(
         SPLIT, {"id": job.id, "bodies": [body for body, _ in pieces], "weights": [weight for _, weight in pieces]}
     )
+
+
+# Whoever waits for such a lock keeps writers out as well. Ids below 16384 are the server's own tables.
+TABLE_HELD = text("""
+    select exists (
+        select from pg_locks
+        where locktype = 'relation' and relation >= 16384 and pid <> pg_backend_pid()
+          and database = (select oid from pg_database where datname = current_database())
+          and mode in ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock')
+    )
+""")
+
+
+def is_table_held(tx: Connection) -> bool:
+    """Return whether somebody holds, or waits for, a lock that keeps everybody from writing to one of our tables."""
+    return bool(tx.execute(TABLE_HELD).scalar_one())
+
+
+def limit_lock_wait(tx: Connection, milliseconds: int) -> None:
+    """Have this transaction wait no longer than that for a lock."""
+    tx.execute(text("select set_config('lock_timeout', :limit, true)"), {"limit": f"{milliseconds}ms"})
