@@ -1,0 +1,86 @@
+"""Clocks that differ from machine to machine: a worker's, the upkeep's, the web process's."""
+
+# ruff: noqa: N802 - the names carry the rows of the fault matrix
+
+import time
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from ingest.simulators.traffic import Plan
+from tests.faults.judging import judged
+from tests.faults.record import SEED, Row
+from tests.faults.world import FaultySystem, faulty_system, python
+from tests.system import until
+
+pytestmark = [pytest.mark.faults, pytest.mark.processes, pytest.mark.timeout(300)]
+
+WORKER = Row(
+    "W1", "the clocks of one resolver and of the upkeep are off", "no early redelivery, timers ring, stored once"
+)
+WEB = Row("W1", "the web process's clock is 6 minutes ahead", "accepted, times noted as told", "web +6 min")
+
+# Found, not imported: what the package does to the importing process is for Python's own clock only.
+PACKAGE = find_spec("libfaketime")
+
+
+def off_by(skew: str, *arguments: str) -> tuple[str, ...]:
+    """Return a command whose wall clock is off; durations are right, as on a machine with a wrong time."""
+    assert PACKAGE is not None
+    assert PACKAGE.origin is not None
+    library = next(Path(PACKAGE.origin).parent.rglob("libfaketime.so.1"))
+    return python(
+        "-m", "ingest", *arguments,
+        LD_PRELOAD=str(library), FAKETIME=skew, FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1",
+    )  # fmt: skip
+
+
+def timer_delay(system: FaultySystem) -> float:
+    """Return how many seconds too late a timer is worked off, which nobody rings for but the beat, by way of the upkeep."""
+    timer = system.scalar(
+        "insert into job (workspace_id, queue, name, args, due_at) values (:w, 'resolve', 'apply_effects', "
+        "'{\"channel_ids\": []}', now() + interval '1 second') returning id",
+        w=system.workspace_id,
+    )
+    began = time.monotonic()
+    until(lambda: not system.rows("select 1 from job where id = :id", id=timer), 20, 0.02)
+    return max(0.0, time.monotonic() - began - 1)
+
+
+@pytest.mark.parametrize("skew", ["+1h", "-1h", "+2m", "-2m"])
+def test_W1_workers_whose_clocks_are_off(skew: str) -> None:
+    wrong = {"worker_resolve_0": off_by(skew, "worker", "resolve"), "worker_upkeep": off_by(skew, "worker", "upkeep")}
+    with faulty_system(commands=wrong) as system:
+        load = system.load(Plan(rate=150, seconds=15, senders=1000, seed=SEED, duplicates=0.02))
+        load.start()
+        load.join(60)
+        system.drain(30)
+        delays = [timer_delay(system) for _ in range(3)]
+        lost_leases = system.output.count('"lease.lost"')
+        retried = system.output.count('"job.split"')
+        judged(
+            system,
+            load,
+            replace(WORKER, case=f"{skew.replace('m', ' min').replace('h', ' h')}"),
+            bound=20,
+            leases_lost=lost_leases,
+            splits=retried,
+            timers_late_s=max(delays),
+        )
+        assert (lost_leases, retried) == (0, 0)
+        assert max(delays) < 5
+
+
+def test_W1_a_web_process_that_is_six_minutes_ahead() -> None:
+    with faulty_system(commands={"web": off_by("+6m", "web")}) as system:
+        load = system.load(Plan(rate=150, seconds=15, senders=1000, seed=SEED))
+        load.start()
+        load.join(60)
+        ahead = system.scalar("select extract(epoch from max(accepted_at) - now()) from message")
+        late = system.scalar("select count(*) from message where is_late")
+        judged(system, load, WEB, bound=20, refused=(), accepted_ahead_s=float(ahead), late=late)
+        # Six minutes are less than the fifteen after which a message counts as late.
+        assert late == 0
+        assert ahead > 300
