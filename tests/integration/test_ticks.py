@@ -3,10 +3,12 @@
 # ruff: noqa: N802 - the names carry the rows of the fault matrix
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 
+from ingest.jobs.publisher import CeleryPublisher
 from ingest.settings import read_settings
 from workers.app import WorkerProcess, make_worker
 from workers.chores import CHORES, Pace
@@ -34,6 +36,25 @@ def test_K5_many_ticks_at_once_are_one(period: float, moments: list[float], take
     clock = iter(moments)
     pace = Pace(lambda: next(clock))
     assert [each for each in moments if pace.is_due("ring", period)] == taken
+
+
+class Heard:
+    """A broker that notes with which options a bell comes."""
+
+    def __init__(self) -> None:
+        self.options: list[dict[str, Any]] = []
+
+    def send_task(self, _name: str, **options: Any) -> None:
+        """Note it."""
+        self.options.append(options)
+
+
+def test_W1_no_bell_expires_by_the_clock_of_a_machine() -> None:
+    heard = Heard()
+    publisher = CeleryPublisher(heard)  # type: ignore[arg-type]
+    publisher.ring(["resolve"])
+    publisher.close()
+    assert [options.get("expires") for options in heard.options] == [None]
 
 
 def test_ticks_of_two_names_do_not_meet() -> None:

@@ -14,8 +14,6 @@ from ingest.jobs.queues import task_name
 
 log = structlog.get_logger()
 
-# A bell that nobody heard for a minute is worth nothing: the beat has rung again since.
-BELL_EXPIRES_SECONDS = 60
 # Within this span one bell stands for all: a worker drains its queue, so more would only wake it for nothing.
 QUIET_SECONDS = 0.04
 
@@ -111,9 +109,8 @@ class CeleryPublisher:
 
     def _publish(self, queue: str) -> None:
         try:
-            self._app.send_task(
-                task_name(queue), queue=queue, expires=BELL_EXPIRES_SECONDS, ignore_result=True, retry=False
-            )
+            # No bell expires: that would be judged by the worker's clock against ours, and the clocks of machines differ.
+            self._app.send_task(task_name(queue), queue=queue, ignore_result=True, retry=False)
         except (OperationalError, OSError) as away:
             log.warning("bell.lost", queue=queue, error=type(away).__name__)
             # Leave a dead broker alone for a moment; the beat rings for what is due.
