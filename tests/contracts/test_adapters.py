@@ -4,14 +4,15 @@ A channel takes part by having a folder in `tests/fixtures/channels/`; nothing i
 """
 
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from ingest.channels import registry
@@ -244,6 +245,54 @@ def test_damaged_body_is_refused_in_the_agreed_way_or_read_in_part(code: str, da
     except BadPayload:
         return
     assert_can_be_stored(events)
+
+
+def cpu_seconds(act: Callable[[], object]) -> float:
+    """Return the processor time it took, the better of two: the collector may come by in one."""
+    taken = []
+    for _ in range(2):
+        started = time.thread_time()
+        with suppress(BadPayload, BadShape, BadSignature):
+            act()
+        taken.append(time.thread_time() - started)
+        if taken[-1] < MOST_CPU_SECONDS:
+            break
+    return min(taken)
+
+
+MOST_CPU_SECONDS = 0.05
+
+
+@pytest.mark.parametrize("code", CODES)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_body_keeps_a_process_busy(code: str, data: st.DataObject) -> None:
+    adapter = registry.get_adapter(code)
+    recording = data.draw(st.sampled_from([each for each in REQUESTS if each.code == code]))
+    hook = replace(recording.hook, body=data.draw(damaged(recording.hook.body)))
+    assert cpu_seconds(lambda: adapter.verify(hook)) < MOST_CPU_SECONDS
+    assert cpu_seconds(lambda: adapter.parse(hook)) < MOST_CPU_SECONDS
+
+
+@pytest.mark.parametrize("code", sorted({each.code for each in PROVED}))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_no_proof_but_the_right_one_is_taken(code: str, data: st.DataObject) -> None:
+    """T61: whatever stands in the proof's place, without the key it is refused, and by no other error."""
+    recording = data.draw(st.sampled_from([each for each in PROVED if each.code == code]))
+    right = proof_of(recording)
+    bit = data.draw(st.integers(0, 8 * len(right.encode()) - 1))
+    flipped = bytearray(right.encode())
+    flipped[bit // 8] ^= 1 << bit % 8
+    wrong = data.draw(st.text(max_size=200) | st.just(flipped.decode("latin-1")))
+    assume(same_proof(wrong) != same_proof(right))
+    with pytest.raises(BadSignature):
+        registry.get_adapter(code).verify(with_proof(recording, wrong))
+
+
+def same_proof(proof: str) -> str:
+    """Return the proof in one spelling: hex digits and words like `sha256` and `Basic` count in any case."""
+    return proof.strip().casefold()
 
 
 def assert_can_be_stored(events: list[dict[str, Any]]) -> None:
