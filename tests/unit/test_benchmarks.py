@@ -19,9 +19,12 @@ from benchmarks.bodies import (
     whatsapp_body,
     whatsapp_headers,
 )
+from benchmarks.contacts_import import make_file, shared_rows
 from benchmarks.load import percentile
+from benchmarks.plans import describe
 from benchmarks.processes import cpu_seconds, resident_bytes
 from benchmarks.report import RESULTS, render
+from benchmarks.scenarios.lists import report_kinds
 from benchmarks.seeding import _facts
 from ingest.channels.base import Webhook
 from ingest.channels.registry import get_adapter
@@ -107,3 +110,57 @@ def test_the_page_shows_a_missed_target_and_where_it_was_measured(tmp_path: Path
     assert "| merge | 2 s | ≤ 1 s | **missed** |" in page
     assert "`python -m benchmarks --only merge`, seed 3" in page
     assert "quick trial" in page
+
+
+def test_a_plan_is_told_with_the_rows_given_and_looked_at_and_the_buffers_of_the_whole() -> None:
+    scan = {
+        "Node Type": "Index Scan", "Index Name": "ix_contact_listed", "Actual Rows": 2, "Actual Loops": 3,
+        "Rows Removed by Filter": 10, "Shared Hit Blocks": 30,
+    }  # fmt: skip
+    never = {"Node Type": "Seq Scan", "Relation Name": "tag", "Actual Rows": 0, "Actual Loops": 0}
+    plan = {
+        "Node Type": "Nested Loop", "Actual Rows": 6, "Actual Loops": 1, "Shared Hit Blocks": 1000, "Shared Read Blocks": 24,
+        "Plans": [scan, never],
+    }  # fmt: skip
+    assert describe(plan) == "Nested Loop (6) < [Index Scan ix_contact_listed (6 of 36)]; 1,024 buffers"
+
+
+def test_every_kind_of_query_has_a_row_with_its_own_p95_and_its_plan() -> None:
+    kinds = [
+        {"name": "search: a", "p50_ms": 4.0, "p95_ms": 9.0, "found": 11, "plan": ["Limit (11); 11 buffers"]},
+        {"name": "search: b", "p50_ms": 90.0, "p95_ms": 120.0, "found": 11, "plan": ["Limit (11); 9 buffers"]},
+    ]
+    found = report_kinds(1_000_000, {"pooled_p95_ms": 60.0, "kinds": kinds})
+    assert [(row.what, row.target, row.is_met) for row in found.rows[-2:]] == [
+        ("search: b, p95", "≤ 100 ms", False),
+        ("search: a, p95", "≤ 100 ms", True),
+    ]
+    assert [row.is_met for row in found.rows[:2]] == [True, False]
+    assert found.series["plans"]["search: a"] == ["Limit (11); 11 buffers"]
+
+
+def test_the_page_tells_the_plans(tmp_path: Path) -> None:
+    scenario = {
+        "title": "Lists", "at": "2026-01-01T00:00:00+00:00", "command": "python -m benchmarks", "seconds": 4,
+        "options": {"seed": 3, "is_quick": False}, "machine": {"cpus": "2"}, "rows": [], "runs": [],
+        "series": {"plans": {"search: a": ["Limit (11); 11 buffers"]}},
+    }  # fmt: skip
+    (tmp_path / RESULTS).write_text(json.dumps({"lists": scenario}))
+    render(tmp_path)
+    assert "- search: a\n    - `Limit (11); 11 buffers`" in (tmp_path / "README.md").read_text()
+
+
+def test_imported_files_share_each_phone_and_email_once_over_all_files() -> None:
+    known = [(f"+44770000{number:04d}", f"early{number}@example.com") for number in range(60)]
+    rows, shared = 1000, len(shared_rows(1000, 100)) * 2
+    files = [make_file(rows, number * rows, known, 100, 100).decode().splitlines()[1:] for number in range(3)]
+    lines = [line.split(",") for file in files for line in file]
+    assert len(lines) == 3 * rows
+    assert len({line[2] for line in lines} | {line[3] for line in lines}) == 6 * rows
+    met = [(line[2] in dict(known), line[3] in dict(known).values()) for line in lines]
+    assert (
+        sum(map(sum, met))
+        == 3 * shared
+        == len({x for line in lines for x in line[2:4] if x in {y for each in known for y in each}})
+    )
+    assert (True, True) not in met
