@@ -74,7 +74,9 @@ def transport_options(broker_url: str, prefix: str, role: str) -> dict[str, Any]
         # A bell that cannot be confirmed in a second is rung again by the beat.
         return {"confirm_publish": False, "connect_timeout": 1, "read_timeout": None, "write_timeout": 1}
     return {
-        "socket_timeout": 1 if role == "publisher" else 30,
+        # Waiting for bells has a limit of its own, so this is how long a worker stands still over a connection whose other
+        # end is gone without a word.
+        "socket_timeout": 1 if role == "publisher" else 5,
         "socket_connect_timeout": 1,
         "socket_keepalive": not broker_url.startswith("redis+socket"),
         "health_check_interval": 5,
