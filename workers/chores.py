@@ -16,6 +16,7 @@ from ingest.pipeline.auto_merge import add_auto_merges
 from ingest.pipeline.resume import resume_acts
 from ingest.pipeline.transfer_trim import trim_expired
 from ingest.runtime import Runtime
+from ingest.settings import Settings
 from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.upkeep import try_chore_lock
 
@@ -51,17 +52,23 @@ class Chore:
     """Work that is done every so often, by one worker at a time. `schedule` is in seconds or a time of day (UTC)."""
 
     schedule: float | crontab
-    run: Callable[[UnitOfWork], object]
+    run: Callable[[UnitOfWork, Settings], object]
+
+
+def _plain(run: Callable[[UnitOfWork], object]) -> Callable[[UnitOfWork, Settings], object]:
+    """Return a chore that needs no settings in the form that all have."""
+    return lambda uow, _settings: run(uow)
 
 
 CHORES: dict[str, Chore] = {
-    "compact_tallies": Chore(30, upkeep.compact_tallies),
-    "expire_effects": Chore(60, upkeep.expire_effects),
-    "trim_history": Chore(600, upkeep.trim_history),
-    "trim_expired": Chore(600, trim_expired),
-    "resume_acts": Chore(60, resume_acts),
-    "auto_merge": Chore(60, add_auto_merges),
-    "sweep_duplicates": Chore(crontab(hour=3, minute=20), upkeep.sweep_duplicates),
+    "compact_tallies": Chore(30, _plain(upkeep.compact_tallies)),
+    "expire_effects": Chore(60, _plain(upkeep.expire_effects)),
+    "trim_history": Chore(600, _plain(upkeep.trim_history)),
+    "trim_expired": Chore(600, _plain(trim_expired)),
+    "trim_dead_letters": Chore(600, lambda uow, settings: upkeep.trim_dead_letters(uow, settings.dead_letter_days)),
+    "resume_acts": Chore(60, _plain(resume_acts)),
+    "auto_merge": Chore(60, _plain(add_auto_merges)),
+    "sweep_duplicates": Chore(crontab(hour=3, minute=20), _plain(upkeep.sweep_duplicates)),
 }
 
 
@@ -118,7 +125,7 @@ def do_chore(runtime: Runtime, name: str) -> bool:
         with runtime.unit_of_work() as uow:
             if not try_chore_lock(uow.tx, name):
                 return False
-            CHORES[name].run(uow)
+            CHORES[name].run(uow, runtime.settings)
     except SQLAlchemyError as failure:
         log.warning("chore.failed", chore=name, error=type(failure).__name__)
         return False

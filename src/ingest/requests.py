@@ -1,4 +1,4 @@
-"""A captured HTTP/1.1 request, as bytes, taken apart: method, target, headers and body.
+"""A captured HTTP/1.1 request, as bytes, taken apart and put together: method, target, headers and body.
 
 For requests kept in files: recorded fixtures, captures of a proxy, raw bytes of a dead letter. Live traffic never
 comes this way. Source: RFC 9112. Line ends may be LF alone, because editors save them so.
@@ -64,6 +64,16 @@ def read_request(raw: bytes) -> RawRequest:
         raise BadRequest("first line is not METHOD TARGET HTTP/1.1")
     headers = _read_headers(lines[1:])
     return RawRequest(start[1], start[2], headers, _read_body(headers, raw[head.end() :]))
+
+
+def write_request(method: str, url: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    """Return the request as it goes over the wire, with Host and Content-Length; `read_request` reads it back."""
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}"]
+    lines += [f"{name.title()}: {value}" for name, value in headers.items()]
+    lines += [f"Content-Length: {len(body)}", "", ""]
+    return "\r\n".join(lines).encode("latin-1", "replace") + body
 
 
 def _read_headers(lines: list[str]) -> dict[str, str]:

@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """How long a worker owns the jobs it claimed; must be longer than any transaction may take."""
     late_after_seconds: int = Field(900, ge=0)
     """A message accepted this long after the provider's time for it is marked late and starts no automation."""
+    dead_letter_days: int = Field(30, ge=1, le=3650)
+    """How long dead letters are kept, whatever became of them: they hold people's messages."""
     spool_max_bytes: int = Field(2 * GIB, ge=MIB)
     """How much may be kept on disk while the database is away; beyond it webhooks are answered 503."""
     database_pool_size: int = Field(4, ge=1, le=100)

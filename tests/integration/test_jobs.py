@@ -344,7 +344,7 @@ def test_M1_what_was_set_aside_is_stored_when_it_is_replayed_after_the_cause_is_
     house.run("drop trigger refuse on message")
     with house.runtime.begin() as tx:
         (letter,) = list_dead_letters(tx)
-        assert replay_dead_letters(tx, [letter.id]) == [RESOLVE]
+        assert replay_dead_letters(tx, [letter.id]) == {letter.id: RESOLVE}
     house.work_off()
     assert house.texts() == ["poison"]
     house.check()

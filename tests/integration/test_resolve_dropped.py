@@ -170,8 +170,8 @@ def test_T56_a_parked_request_is_stored_when_it_is_replayed_after_its_channel_wa
     pipeline.deliver("whatsapp_cloud", builders.whatsapp(builders.whatsapp_item(ADA, "m1"), account="999"))
     channel_id = pipeline.add_channel("whatsapp_cloud", "second number", phone_number_id="999")
     (letter,) = pipeline.dead_letters()
-    assert replay_dead_letters(pipeline.tx, [letter.id]) == ["resolve"]
-    assert replay_dead_letters(pipeline.tx, [letter.id]) == []
+    assert replay_dead_letters(pipeline.tx, [letter.id]) == {letter.id: "resolve"}
+    assert replay_dead_letters(pipeline.tx, [letter.id]) == {}
     body = pipeline.scalar("select body from job where workspace_id = :w and name = 'resolve_requests'")
     pipeline.resolve(*decode_requests(bytes(body)))
     assert [message.channel_id for message in pipeline.messages()] == [channel_id]

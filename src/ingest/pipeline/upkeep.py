@@ -1,9 +1,15 @@
 """Step `upkeep`: ring for what is due, add up tallies, let history go. Every part is safe to repeat at any time."""
 
+from datetime import timedelta
+
+import structlog
+
 from ingest.jobs.types import SweepDuplicates
-from ingest.store import due_jobs, tallies, workspaces
+from ingest.store import dead_letters, due_jobs, tallies, workspaces
 from ingest.store import upkeep as rows
 from ingest.store.unit_of_work import Transaction, UnitOfWork
+
+log = structlog.get_logger()
 
 
 def list_queues_to_ring(tx: Transaction, ahead_seconds: float) -> dict[str, float]:
@@ -24,6 +30,17 @@ def expire_effects(uow: UnitOfWork) -> int:
 def trim_history(uow: UnitOfWork) -> dict[str, int]:
     """Drop the notes on dropped messages after 30 days, and fingerprints of deleted ones after theirs."""
     return rows.trim_history(uow.tx)
+
+
+def trim_dead_letters(uow: UnitOfWork, days: int) -> int:
+    """Remove dead letters older than so many days, with what they carry; return how many went.
+
+    Those that were still open are told in the log: a message that nobody replayed is given up here.
+    """
+    gone, still_open = dead_letters.trim_dead_letters(uow.tx, uow.now - timedelta(days=days))
+    if gone:
+        log.warning("dead_letters.expired", count=gone, open_count=still_open)
+    return gone
 
 
 def sweep_duplicates(uow: UnitOfWork) -> int:

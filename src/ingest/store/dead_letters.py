@@ -67,19 +67,31 @@ REPLAY = text("""
     with chosen as (
         update dead_letter set state = 'replayed', settled_at = now()
         where id = any(:ids) and state = 'open'
-        returning workspace_id, queue, name, args, body, channel_id, trace_id
+        returning id, workspace_id, queue, name, args, body, channel_id, trace_id
     ), counted as (
         insert into tally (workspace_id, channel_id, outcome, reason, count)
         select workspace_id, coalesce(channel_id, 0), 'accepted', 'replayed', 1 from chosen where body is not null
+    ), jobs as (
+        insert into job (workspace_id, queue, name, args, body, trace_id, is_solo)
+        select workspace_id, queue, name, args, body, trace_id, true from chosen
     )
-    insert into job (workspace_id, queue, name, args, body, trace_id, is_solo)
-    select workspace_id, queue, name, args, body, trace_id, true from chosen
-    returning queue
+    select id, queue from chosen order by id
 """)
 
 DISCARD = text("""
     update dead_letter set state = 'discarded', settled_at = now(), body = null
     where id = any(:ids) and state = 'open'
+    returning id
+""")
+
+TRIM = text("""
+    with gone as (
+        delete from dead_letter where id in (
+            select id from dead_letter where created_at < :before order by created_at limit :rows for update skip locked
+        )
+        returning state
+    )
+    select count(*) as all, count(*) filter (where state = 'open') as open from gone
 """)
 
 
@@ -126,11 +138,20 @@ def get_dead_letter(tx: Connection, dead_letter_id: int) -> DeadLetter | None:
     return None if row is None else DeadLetter(*row)
 
 
-def replay_dead_letters(tx: Connection, ids: Sequence[int]) -> list[str]:
-    """Turn open dead letters into jobs again, each handled alone; return their queues, to be rung for after the commit."""
-    return list(tx.scalars(REPLAY, {"ids": list(ids)}))
+def replay_dead_letters(tx: Connection, ids: Sequence[int]) -> dict[int, str]:
+    """Turn open dead letters into jobs again, each handled alone; others are left alone.
+
+    Returns the ids of those that were open, each with its queue, to be rung for after the commit.
+    """
+    return {row.id: row.queue for row in tx.execute(REPLAY, {"ids": list(ids)})}
 
 
-def discard_dead_letters(tx: Connection, ids: Sequence[int]) -> int:
-    """Give open dead letters up for good, with their bodies; return how many there were."""
-    return tx.execute(DISCARD, {"ids": list(ids)}).rowcount
+def discard_dead_letters(tx: Connection, ids: Sequence[int]) -> list[int]:
+    """Give open dead letters up for good, with their bodies; return the ids of those that were open."""
+    return sorted(tx.scalars(DISCARD, {"ids": list(ids)}))
+
+
+def trim_dead_letters(tx: Connection, before: datetime, rows: int = 5000) -> tuple[int, int]:
+    """Remove dead letters that are older, the oldest first; return how many went, and how many of them were open."""
+    gone = tx.execute(TRIM, {"before": before, "rows": rows}).one()
+    return int(gone.all), int(gone.open)
