@@ -2,12 +2,15 @@
 
 # ruff: noqa: N802 - some names carry the rows of the fault matrix
 
+import gzip
+import io
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ from sqlalchemy import create_engine, text
 
 from ingest.channels.registry import CODES
 from ingest.cli import COMMANDS, main
+from ingest.requests import read_request
+from ingest.store.dead_letters import NewDeadLetter, add_dead_letters, list_dead_letters
+from ingest.store.intake import RawRequest, encode_requests
 from tests.system import free_port
 
 pytestmark = pytest.mark.database
@@ -281,34 +287,140 @@ def test_queues_and_dead_letters_of_an_empty_system(on_database: Run) -> None:
     assert on_database("check", "--json").json["sound"] is True
 
 
+def add_letters(database_url: str, workspace_id: int, *reasons: str, requests: Sequence[RawRequest] = ()) -> list[int]:
+    """Return the ids of new dead letters, each with these requests in it."""
+    engine = create_engine(database_url)
+    body = encode_requests(requests) if requests else None
+    with engine.begin() as tx:
+        add_dead_letters(
+            tx, [NewDeadLetter(workspace_id, "resolve", "resolve_requests", each, body=body) for each in reasons]
+        )
+        ids = [letter.id for letter in list_dead_letters(tx)]
+    engine.dispose()
+    return ids
+
+
+def telegram_request(text: str = "canary") -> RawRequest:
+    sender = {"id": 4471, "first_name": "Ada"}
+    message = {
+        "message_id": 7,
+        "from": sender,
+        "chat": {"id": 4471, "type": "private"},
+        "date": 1767225600,
+        "text": text,
+    }
+    body = json.dumps({"update_id": 1, "message": message}).encode()
+    url, headers = "https://messages.example.com/webhooks/7?x=1", {"content-type": "application/json"}
+    return RawRequest(1, 7, 0, datetime.now(UTC), b"t" * 16, "POST", url, headers, body)
+
+
 def test_dead_letter_is_listed_shown_replayed_and_discarded(
     on_database: Run, database_url: str, tmp_path: Path
 ) -> None:
     workspace_id = on_database("workspace", "create", "Shop", "--json").json["workspace_id"]
-    engine = create_engine(database_url)
-    with engine.begin() as tx:
-        for reason in ("body is not JSON", "no such channel"):
-            tx.execute(
-                text(
-                    "insert into dead_letter (workspace_id, queue, name, reason, args, body, attempts)"
-                    " values (:workspace_id, 'resolve', 'resolve_requests', :reason, '{}', 'canary', 3)"
-                ),
-                {"workspace_id": workspace_id, "reason": reason},
-            )
-    engine.dispose()
+    request = telegram_request()
+    first, second = add_letters(database_url, workspace_id, "body is not JSON", "no such channel", requests=[request])
     listed = on_database("dead-letters", "list", "--json")
-    first, second = (each["id"] for each in listed.json)
     assert "canary" not in listed.out
     assert [each["id"] for each in on_database("dead-letters", "list", "--reason", "no such", "--json").json] == [
         second
     ]
-    body = tmp_path / "body"
-    shown = on_database("dead-letters", "show", str(first), "--body", str(body), "--json")
-    assert (shown.json["reason"], shown.json["body_bytes"], body.read_bytes()) == ("body is not JSON", 6, b"canary")
+    shown = on_database("dead-letters", "show", str(first), "--json")
+    assert (shown.json["reason"], shown.json["body_bytes"]) == ("body is not JSON", len(request.body))
     assert "canary" not in shown.out
     assert on_database("dead-letters", "discard", str(first), "--json").json == {"discarded": 1}
     assert on_database("dead-letters", "replay", "--all", "--json").json == {"replayed": 1}
     assert on_database("dead-letters", "list", "--json").json == []
+
+
+def test_the_body_of_a_dead_letter_is_the_request_as_it_came_which_parse_reads(
+    on_database: Run, database_url: str, tmp_path: Path
+) -> None:
+    workspace_id = on_database("workspace", "create", "Shop", "--json").json["workspace_id"]
+    request = telegram_request("Grüße")
+    (letter_id,) = add_letters(database_url, workspace_id, "bad_payload", requests=[request])
+    file = tmp_path / "request.http"
+    assert on_database("dead-letters", "show", str(letter_id), "--body", str(file)).status == 0
+    head, _, body = file.read_bytes().partition(b"\r\n\r\n")
+    assert body == request.body
+    assert head.decode().splitlines() == [
+        "POST /webhooks/7?x=1 HTTP/1.1",
+        "Host: messages.example.com",
+        "Content-Type: application/json",
+        f"Content-Length: {len(request.body)}",
+    ]
+    assert file.stat().st_mode & 0o777 == 0o600
+    parsed = on_database("parse", "telegram", str(file), "--no-verify")
+    assert json.loads(parsed.out)["message"]["text"] == "Grüße"
+
+
+def test_several_requests_of_one_dead_letter_go_to_a_file_each(
+    on_database: Run, database_url: str, tmp_path: Path
+) -> None:
+    workspace_id = on_database("workspace", "create", "Shop", "--json").json["workspace_id"]
+    requests = [telegram_request("one"), telegram_request("two")]
+    (letter_id,) = add_letters(database_url, workspace_id, "worker_died", requests=requests)
+    on_database("dead-letters", "show", str(letter_id), "--body", str(tmp_path / "request.http"))
+    files = sorted(tmp_path.glob("request*"))
+    assert [each.name for each in files] == ["request-1.http", "request-2.http"]
+    assert [read_request(each.read_bytes()).body for each in files] == [each.body for each in requests]
+
+
+def test_a_dead_letter_that_carries_nothing_writes_no_file(on_database: Run, database_url: str, tmp_path: Path) -> None:
+    workspace_id = on_database("workspace", "create", "Shop", "--json").json["workspace_id"]
+    (letter_id,) = add_letters(database_url, workspace_id, "Permanent: unknown_job")
+    done = on_database("dead-letters", "show", str(letter_id), "--body", str(tmp_path / "file"))
+    assert (done.status, (tmp_path / "file").exists()) == (1, False)
+    assert "carries no request" in done.err
+
+
+@pytest.mark.parametrize("act", ["replay", "discard"])
+def test_ids_that_are_no_open_dead_letter_are_told_and_the_others_are_done(
+    on_database: Run, database_url: str, act: str
+) -> None:
+    workspace_id = on_database("workspace", "create", "Shop", "--json").json["workspace_id"]
+    first, second = add_letters(database_url, workspace_id, "one", "two", requests=[telegram_request()])
+    assert on_database("dead-letters", "discard", str(first)).status == 0
+    done = on_database("dead-letters", act, str(first), str(second), "987654", "--json")
+    assert (done.status, done.json) == (1, {f"{act}ed": 1})
+    assert f"dead letter {first} is not open: it is discarded" in done.err
+    assert "there is no dead letter 987654" in done.err
+
+
+def test_erasure_check_tells_places_and_never_values(
+    on_database: Run, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace_id = on_database("workspace", "create", "Shop", "--json").json["workspace_id"]
+    add_letters(database_url, workspace_id, "odd", requests=[telegram_request("eve@canary.example")])
+    log = tmp_path / "web.log.gz"
+    log.write_bytes(gzip.compress(b"a line with eve%40canary.example in it"))
+    monkeypatch.setattr(sys, "stdin", io.StringIO("someone else\neve@canary.example\n"))
+    done = on_database("erasure-check", "--file", str(log), "--json")
+    assert done.status == 1
+    assert done.json == {
+        "clean": False,
+        "broker_searched": True,
+        "found": [
+            {"place": "dead_letter.body", "count": 1, "needles": [2]},
+            {"place": str(log), "count": 1, "needles": [2]},
+        ],
+        "kept": [],
+    }
+    values = tmp_path / "values.txt"
+    values.write_text("eve@canary.example\n")
+    done = on_database("erasure-check", "--values", str(values), "--file", str(log))
+    assert "canary" not in done.out + done.err
+    on_database("dead-letters", "discard", "--all")
+    done = on_database("erasure-check", "--values", str(values))
+    assert (done.status, done.out) == (0, "nothing found\n")
+
+
+@pytest.mark.parametrize(("given", "told"), [("", "nothing to look for"), ("abc", "line 1: at least 4 characters")])
+def test_erasure_check_refuses_what_it_cannot_look_for(on_database: Run, tmp_path: Path, given: str, told: str) -> None:
+    values = tmp_path / "values.txt"
+    values.write_text(given)
+    done = on_database("erasure-check", "--values", str(values))
+    assert (done.status, told in done.err) == (1, True)
 
 
 def test_simulate_without_channels_says_what_to_do(on_database: Run) -> None:

@@ -31,6 +31,7 @@ COMMANDS = {
     "simulate": ("simulate", "simulate", "Send signed traffic as providers do."),
     "queues": ("queues", "queues", "Show what waits in each queue."),
     "dead-letters": ("dead_letters", "dead_letters", "Show, replay and discard jobs that were given up on."),
+    "erasure-check": ("erasure", "erasure_check", "Prove that nothing of a person is left anywhere."),
     "check": ("check", "check", "Prove that everything accepted is accounted for and nothing is orphaned."),
 }
 

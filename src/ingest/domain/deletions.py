@@ -1,12 +1,10 @@
 """Rules of deletion: what is asked before, what is looked for in leftovers, what remains and is certified."""
 
 import hashlib
-import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -15,11 +13,6 @@ BATCH_CONTACTS = 200
 BATCH_ROWS = 5_000
 FINGERPRINT_SPAN = timedelta(days=14)
 MAX_ATTEMPTS = 3
-# Shorter identifiers would be found everywhere by chance.
-SHORTEST_TRACE = 5
-
-_WORDS = re.compile(rb"[\w.+@-]{5,}")
-_DIGITS = re.compile(rb"[0-9]{5,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,25 +27,6 @@ class DeletionAccepted:
     absorbed_count: int
     blocked_count: int
     is_repeat: bool = False
-
-
-def traces_of(identifiers: Iterable[str]) -> frozenset[bytes]:
-    """Return the forms by which a contact's addresses, phones and emails would be found in a raw request."""
-    found: set[bytes] = set()
-    for each in identifiers:
-        value = each.strip().lower().encode()
-        digits = re.sub(rb"\D", b"", value)
-        is_number = len(digits) >= len(value) - 1
-        found.add(digits if is_number else value)
-    return frozenset(each for each in found if len(each) >= SHORTEST_TRACE)
-
-
-def holds_trace(body: bytes, traces: Collection[bytes]) -> bool:
-    """Return whether the raw request, as it is or with its URL-encoding undone, names one of the traces."""
-    for form in {body.lower(), unquote_to_bytes(body).lower()}:
-        if any(match.group() in traces for pattern in (_WORDS, _DIGITS) for match in pattern.finditer(form)):
-            return True
-    return False
 
 
 def certificate(
@@ -80,8 +54,7 @@ def certificate(
             "tombstone: id, time, deletion, actor",
             "billing ledger: id, cycle, channel",
             "audit log: ids",
-            "message fingerprints: hashes, for 14 days",
-            "exports and imports that were made before: until they expire",
+            "message fingerprints and erased addresses: hashes, for 14 days",
             "backups: until they expire",
         ],
     }

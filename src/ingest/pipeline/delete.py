@@ -4,9 +4,10 @@ From the acceptance on the contacts are gone for everybody: hidden, their addres
 takes as long as it takes, in transactions of bounded size, each of which may be killed and repeated.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from ingest.domain.actors import API, Actor
 from ingest.domain.blocks import address_hash
@@ -16,24 +17,31 @@ from ingest.domain.deletions import (
     MAX_ATTEMPTS,
     DeletionAccepted,
     certificate,
-    holds_trace,
-    traces_of,
 )
 from ingest.domain.refusals import Conflict, Gone, NotFound
 from ingest.jobs.act_types import PurgeDeletion
 from ingest.jobs.types import DetectDuplicates
+from ingest.pipeline.sweep import is_swept, sweep
 from ingest.store import deletions, purges
 from ingest.store.blocks import close_suggestions
 from ingest.store.deletions import Locked, NewDeletion, Record
+from ingest.store.erased_addresses import forget_addresses, remember_addresses
 from ingest.store.runs import RunEnd, end_runs_of_contacts
 from ingest.store.unit_of_work import UnitOfWork
+
+# While requests wait that were accepted before the deletion, it looks again after so long.
+WAIT_FOR_REQUESTS = timedelta(seconds=1)
+
+Purge = Callable[[UnitOfWork, Record, Sequence[int]], tuple[dict[str, int], bool]]
+"""Removes rows of contacts; returns how many of each table, and whether that was all."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeletionRequest:
     """What is to be deleted. `contact_ids` None means every contact of the workspace.
 
-    `typed_count` is what the person typed; it must be the number of contacts. `salt` is needed for `keep_block`.
+    `typed_count` is what the person typed; it must be the number of contacts. `salt` is a secret of the installation, for
+    the hashes that are kept of addresses; without it none are.
     """
 
     workspace_id: int
@@ -98,6 +106,8 @@ def _detach(uow: UnitOfWork, request: DeletionRequest, found: Locked) -> Deletio
     end_runs_of_contacts(uow.tx, workspace_id, new.ids, RunEnd("deleted", uow.now, request.actor))
     close_suggestions(uow.tx, workspace_id, new.ids, "party_deleted", uow.now)
     job_id = deletions.add_deletion(uow.tx, new, uow.now)
+    if request.salt:
+        remember_addresses(uow.tx, workspace_id, job_id, new.ids, salt=request.salt, now=uow.now, span=FINGERPRINT_SPAN)
     uow.add_job(PurgeDeletion(workspace_id, job_id), due_at=new.purge_after)
     return DeletionAccepted(job_id, len(selected_ids), len(absorbed_ids), found.blocked_count)
 
@@ -116,6 +126,7 @@ def cancel_deletion(uow: UnitOfWork, workspace_id: int, deletion_job_id: int) ->
         raise Conflict("the deletion has begun", word="deletion_begun", details={"state": job.state})
     ids = deletions.list_frozen(uow.tx, workspace_id, deletion_job_id)
     deletions.lock_for_deletion(uow.tx, workspace_id, ids)
+    forget_addresses(uow.tx, workspace_id, deletion_job_id)
     deletions.cancel_deletion(uow.tx, workspace_id, deletion_job_id, ids, uow.now)
     uow.add_jobs([DetectDuplicates(workspace_id, tuple(ids[at : at + 500])) for at in range(0, len(ids), 500)])
     return "cancelled"
@@ -132,33 +143,53 @@ def purge_deletion(uow: UnitOfWork, job: PurgeDeletion) -> str:
     given_up = purges.list_given_up(uow.tx, job.workspace_id, deletion.id, MAX_ATTEMPTS)
     there = purges.list_still_there(uow.tx, job.workspace_id, deletion.id, batch.contact_ids)
     ids = sorted(set(there) - set(given_up))
-    counts, is_all = _purge_batch(uow, deletion, ids)
-    if is_all:
-        purges.mark_batch_done(uow.tx, job.workspace_id, deletion.id, batch.position, uow.now)
+    counts, due_at = _purge_next(uow, deletion, batch.position, ids)
     purges.add_progress(uow.tx, deletion, counts, uow.now)
-    uow.add_job(job)
+    uow.add_job(job, due_at=due_at)
     return "running"
 
 
-def _purge_batch(uow: UnitOfWork, deletion: Record, ids: Sequence[int]) -> tuple[dict[str, int], bool]:
+def _purge_next(
+    uow: UnitOfWork, deletion: Record, position: int, ids: Sequence[int]
+) -> tuple[Counter[str], datetime | None]:
+    """Purge the next part of the batch at that position; return the rows removed, and when to come back, None for now."""
+    counts: Counter[str] = Counter()
+    if not is_swept(deletion, position):
+        # Their messages may go at once; they themselves are needed until everything that names them has been found.
+        removed, is_all = _purge_batch(uow, deletion, ids, _purge_messages)
+        counts.update(removed)
+        if not is_all:
+            return counts, None
+        changed, progress = sweep(uow, deletion, position)
+        counts.update(changed)
+        if progress != "done":
+            return counts, uow.now + WAIT_FOR_REQUESTS if progress == "waiting" else None
+    removed, is_all = _purge_batch(uow, deletion, ids, _purge)
+    counts.update(removed)
+    if is_all:
+        purges.mark_batch_done(uow.tx, deletion.workspace_id, deletion.id, position, uow.now)
+    return counts, None
+
+
+def _purge_batch(uow: UnitOfWork, deletion: Record, ids: Sequence[int], purge: Purge) -> tuple[dict[str, int], bool]:
     """Purge the contacts together; if one of them resists, each alone, so that the others are not held up."""
     try:
         with uow.tx.begin_nested():
-            return _purge(uow, deletion, ids)
+            return purge(uow, deletion, ids)
     except purges.FAULTS_OF_DATA:
         counts: dict[str, int] = {}
         is_all = True
         for contact_id in ids:
-            removed, is_done = _purge_alone(uow, deletion, contact_id)
+            removed, is_done = _purge_alone(uow, deletion, contact_id, purge)
             counts = {table: counts.get(table, 0) + removed.get(table, 0) for table in {*counts, *removed}}
             is_all = is_all and is_done
         return counts, is_all
 
 
-def _purge_alone(uow: UnitOfWork, deletion: Record, contact_id: int) -> tuple[dict[str, int], bool]:
+def _purge_alone(uow: UnitOfWork, deletion: Record, contact_id: int, purge: Purge) -> tuple[dict[str, int], bool]:
     try:
         with uow.tx.begin_nested():
-            return _purge(uow, deletion, [contact_id])
+            return purge(uow, deletion, [contact_id])
     except purges.FAULTS_OF_DATA as fault:
         error = purges.name_of_fault(fault)
         attempts = purges.add_failure(uow.tx, deletion.workspace_id, deletion.id, contact_id, error=error, now=uow.now)
@@ -166,15 +197,10 @@ def _purge_alone(uow: UnitOfWork, deletion: Record, contact_id: int) -> tuple[di
 
 
 def _purge(uow: UnitOfWork, deletion: Record, ids: Sequence[int]) -> tuple[dict[str, int], bool]:
-    if not ids:
-        return {}, True
+    counts, is_all = _purge_messages(uow, deletion, ids)
+    if not is_all or not ids:
+        return counts, is_all
     workspace_id = deletion.workspace_id
-    counts, is_all = purges.purge_messages(
-        uow.tx, workspace_id, ids, rows=BATCH_ROWS, now=uow.now, remember=FINGERPRINT_SPAN
-    )
-    if not is_all:
-        return counts, False
-    _erase_traces(uow, workspace_id, purges.list_identifiers(uow.tx, workspace_id, ids))
     children, is_all = purges.purge_children(uow.tx, workspace_id, ids, rows=BATCH_ROWS)
     counts |= children
     if is_all:
@@ -183,18 +209,12 @@ def _purge(uow: UnitOfWork, deletion: Record, ids: Sequence[int]) -> tuple[dict[
     return counts, is_all
 
 
-def _erase_traces(uow: UnitOfWork, workspace_id: int, identifiers: Iterable[str]) -> None:
-    """Empty dead letters and kept answers that name one of the contacts."""
-    traces = traces_of(identifiers)
-    after_id = 0
-    while letters := purges.list_dead_letters(uow.tx, workspace_id, after_id):
-        after_id = letters[-1][0]
-        theirs = [letter_id for letter_id, body in letters if holds_trace(body, traces)]
-        if theirs:
-            purges.empty_dead_letters(uow.tx, workspace_id, theirs)
-    answers = [key for key, body in purges.list_kept_answers(uow.tx, workspace_id) if holds_trace(body, traces)]
-    if answers:
-        purges.drop_kept_answers(uow.tx, workspace_id, answers)
+def _purge_messages(uow: UnitOfWork, deletion: Record, ids: Sequence[int]) -> tuple[dict[str, int], bool]:
+    if not ids:
+        return {}, True
+    return purges.purge_messages(
+        uow.tx, deletion.workspace_id, ids, rows=BATCH_ROWS, now=uow.now, remember=FINGERPRINT_SPAN
+    )
 
 
 def _finish(uow: UnitOfWork, deletion: Record) -> str:

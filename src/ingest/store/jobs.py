@@ -201,9 +201,9 @@ def release_jobs(
 
 
 SPLIT = text("""
-    insert into job (workspace_id, queue, name, args, body, weight, due_at, is_solo, trace_id)
+    insert into job (workspace_id, queue, name, args, body, weight, due_at, is_solo, trace_id, created_at)
     select origin.workspace_id, origin.queue, origin.name, origin.args, piece.body, piece.weight, now(), true,
-           origin.trace_id
+           origin.trace_id, origin.created_at
     from job as origin, unnest(cast(:bodies as bytea[]), cast(:weights as int[])) as piece (body, weight)
     where origin.id = :id
 """)

@@ -4,7 +4,7 @@ The job's row is locked throughout, so two workers never purge for the same job 
 detached contact is live for no one.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -86,17 +86,13 @@ PURGE_BY_ADDRESS = text("""
 """)
 PURGE_IDENTITIES = text("delete from identity where workspace_id = :workspace_id and contact_id = any(:ids)")
 
-DEAD_LETTERS = text("""
-    select id, body from dead_letter
-    where workspace_id = :workspace_id and body is not null and id > :after_id order by id limit 200
+# The trigger on contact keys has marked those that lost a holder.
+PURGE_SHARED_KEYS = text("""
+    delete from shared_key
+    where workspace_id = :workspace_id and is_stale
+      and not exists (select from contact_key where contact_key.workspace_id = shared_key.workspace_id
+                                                and contact_key.match_key = shared_key.match_key)
 """)
-EMPTY_DEAD_LETTERS = text("""
-    update dead_letter set body = null, args = '{}', reason = 'erased', settled_at = coalesce(settled_at, now()),
-                           state = case when state = 'open' then 'discarded' else state end
-    where workspace_id = :workspace_id and id = any(:ids)
-""")
-KEPT_ANSWERS = text("select key, body from idempotency_key where workspace_id = :workspace_id and body is not null")
-DROP_KEPT_ANSWERS = text("delete from idempotency_key where workspace_id = :workspace_id and key = any(:keys)")
 
 ADD_TOMBSTONES = text("""
     insert into tombstone (workspace_id, contact_id, deletion_job_id, actor_id, deleted_at)
@@ -212,31 +208,11 @@ def purge_contacts(
     }
     counts = dict(tx.execute(PURGE_BY_ADDRESS, given).mappings().one())
     counts["identity"] = tx.execute(PURGE_IDENTITIES, given).rowcount
+    counts["shared_key"] = tx.execute(PURGE_SHARED_KEYS, given).rowcount
     tx.execute(ADD_TOMBSTONES, given)
     counts["contact"] = tx.execute(PURGE_CONTACTS, given).rowcount
     tx.execute(FORGET_FAILURES, given)
     return counts
-
-
-def list_dead_letters(tx: Connection, workspace_id: int, after_id: int) -> list[tuple[int, bytes]]:
-    """Return (id, body) of the next 200 dead letters that still have a body."""
-    rows = tx.execute(DEAD_LETTERS, {"workspace_id": workspace_id, "after_id": after_id})
-    return [(row.id, bytes(row.body)) for row in rows]
-
-
-def empty_dead_letters(tx: Connection, workspace_id: int, ids: Collection[int]) -> None:
-    """Discard these dead letters with what they hold."""
-    tx.execute(EMPTY_DEAD_LETTERS, {"workspace_id": workspace_id, "ids": sorted(ids)})
-
-
-def list_kept_answers(tx: Connection, workspace_id: int) -> list[tuple[str, bytes]]:
-    """Return (idempotency key, kept answer) of the workspace; they live for a day."""
-    return [(row.key, bytes(row.body)) for row in tx.execute(KEPT_ANSWERS, {"workspace_id": workspace_id})]
-
-
-def drop_kept_answers(tx: Connection, workspace_id: int, keys: Collection[str]) -> None:
-    """Forget these answers."""
-    tx.execute(DROP_KEPT_ANSWERS, {"workspace_id": workspace_id, "keys": sorted(keys)})
 
 
 def add_failure(

@@ -604,6 +604,7 @@ dead_letter = Table(
     Column("settled_at", Moment),
     CheckConstraint("state in ('open', 'replayed', 'discarded')", name="state"),
     Index("ix_dead_letter_open", "workspace_id", "id", postgresql_where=text("state = 'open'")),
+    Index("ix_dead_letter_created_at", "created_at"),
 )
 
 # What became of what was accepted. Rows are only added, so that no two workers wait for one counter; upkeep adds them up.

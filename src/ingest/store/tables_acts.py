@@ -178,6 +178,8 @@ deletion_job = Table(
     Column("purge_after", Moment, nullable=False),
     Column("started_at", Moment),
     Column("finished_at", Moment),
+    # Up to which batch the contacts' traces are swept, and where the sweep of the next ones is.
+    Column("sweep", JSONB, nullable=False, server_default=EMPTY_OBJECT),
     PrimaryKeyConstraint("workspace_id", "id"),
     CheckConstraint(
         "state in ('waiting', 'queued', 'running', 'completed', 'completed_with_errors', 'cancelled')", name="state"
@@ -233,6 +235,22 @@ tombstone = Table(
     Column("deleted_at", Moment, nullable=False, server_default=NOW),
     PrimaryKeyConstraint("workspace_id", "contact_id"),
     Index("ix_tombstone_deletion_job", "workspace_id", "deletion_job_id"),
+)
+
+# Addresses of deleted contacts, as salted hashes: what was accepted from them before the deletion is not brought back by a
+# request that was still waiting. Kept for as long as message fingerprints.
+erased_address = Table(
+    "erased_address",
+    metadata,
+    workspace_column(),
+    Column("channel_id", BigInteger, nullable=False),
+    Column("address_hash", LargeBinary, nullable=False),
+    Column("deletion_job_id", BigInteger, nullable=False),
+    Column("erased_at", Moment, nullable=False),
+    Column("expires_at", Moment, nullable=False),
+    PrimaryKeyConstraint("channel_id", "address_hash"),
+    Index("ix_erased_address_workspace", "workspace_id", "erased_at"),
+    Index("ix_erased_address_expires_at", "expires_at"),
 )
 
 # What was erased, counted per table, with a digest that later copies can be checked against.

@@ -20,6 +20,10 @@ TRIM = {
         delete from dropped_message where (channel_id, external_hash) in (
             select channel_id, external_hash from dropped_message where at < now() - interval '30 days' limit :rows)
     """),
+    "erased_address": text("""
+        delete from erased_address where (channel_id, address_hash) in (
+            select channel_id, address_hash from erased_address where expires_at < now() limit :rows)
+    """),
     "message_fingerprint": text("""
         delete from message_fingerprint where (channel_id, external_hash) in (
             select channel_id, external_hash from message_fingerprint where expires_at < now() limit :rows)

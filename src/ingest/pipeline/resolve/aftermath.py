@@ -70,9 +70,12 @@ def _effect(item: Item, target_id: str) -> NewEffect:
         "delete": "",
     }[event.kind]
     content = {"error": event.error} if event.error else message_content(event) if event.kind == "edit" else None
-    actor = event.sender.external_id if event.sender and event.kind == "reaction" else ""
+    sender = event.sender.external_id if event.sender else ""
+    # Of a reaction it is part of what is said; of an edit it says whose words wait here, should they be erased.
+    actor = sender if event.kind in {"reaction", "edit"} else ""
+    reacts = sender if event.kind == "reaction" else ""
     # A status has no id of its own; everything else does, but some providers repeat it on the next edit.
-    told = f"{event.kind}\n{value}\n{actor}\n{int(item.sent_at.timestamp() * 1000) if event.sent_at else ''}"
+    told = f"{event.kind}\n{value}\n{reacts}\n{int(item.sent_at.timestamp() * 1000) if event.sent_at else ''}"
     return NewEffect(
         item.workspace_id,
         item.channel_id,

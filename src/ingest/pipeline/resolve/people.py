@@ -13,6 +13,7 @@ from ingest.domain.contact_keys import PHONE_SCHEME
 from ingest.domain.profiles import Facts, Key, first_provenance, read_facts
 from ingest.errors import Transient
 from ingest.pipeline.resolve.batch import Batch, Item, Resolver, addresses_of, cycle_of
+from ingest.pipeline.resolve.erased import drop_erased
 from ingest.pipeline.resolve.turned_away import drop_items, find_turned_away
 from ingest.store.contacts import Activity, lock_contacts
 from ingest.store.conversations import reserve_conversation_ids
@@ -55,13 +56,13 @@ def find_people(tx: Transaction, resolver: Resolver, batch: Batch) -> None:
 
 def _settle(tx: Transaction, resolver: Resolver, batch: Batch) -> bool:
     """Find, make and lock the people, and give the items their identities; False where somebody moved one meanwhile."""
-    makers = [item for item in batch.items if item.event.kind not in {"status", "edit", "delete", "reaction"}]
-    seen = [item for item in batch.items if item.event.kind in {"edit", "reaction", "status"}]
-    others = [item for item in seen if item.event.sender is not None]
+    makers, others = _of_people(batch)
     wanted = addresses_of(makers) | {item.address for item in others}
     if not wanted:
         return True
     known = _look_up(tx, resolver, wanted)
+    drop_erased(tx, resolver.salts, batch, known)
+    makers, others = _of_people(batch)
     missing = _missing_people(makers, known)
     if missing:
         turned_away = _turn_away(tx, resolver, batch, missing)
@@ -80,6 +81,13 @@ def _settle(tx: Transaction, resolver: Resolver, batch: Batch) -> bool:
     _attach_aliases(tx, batch, makers, owned)
     _assign(batch, [*makers, *others], owned)
     return True
+
+
+def _of_people(batch: Batch) -> tuple[list[Item], list[Item]]:
+    """Return the items that may make a contact, and the others that concern one."""
+    makers = [item for item in batch.items if item.event.kind not in {"status", "edit", "delete", "reaction"}]
+    seen = [item for item in batch.items if item.event.kind in {"edit", "reaction", "status"}]
+    return makers, [item for item in seen if item.event.sender is not None]
 
 
 def _look_up(tx: Transaction, resolver: Resolver, wanted: Collection[Address]) -> dict[Address, FoundIdentity]:

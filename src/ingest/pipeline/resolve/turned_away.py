@@ -41,9 +41,9 @@ def _kept_out(tx: Transaction, salts: Sequence[bytes], addresses: Collection[Add
     return {hashes[found] for found in find_kept_blocks(tx, hashes)}
 
 
-def drop_items(batch: Batch, items: Sequence[Item]) -> None:
+def drop_items(batch: Batch, items: Sequence[Item], reason: str = "blocked") -> None:
     """Take the items out of the batch, counted as dropped."""
     gone = {id(item) for item in items}
     for item in items:
-        batch.count(item, "dropped", "blocked")
+        batch.count(item, "dropped", reason)
     batch.items = [item for item in batch.items if id(item) not in gone]

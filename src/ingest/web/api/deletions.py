@@ -64,7 +64,7 @@ def _accept(call: Call, request: DeletionRequest) -> DeletionAccepted:
             request.selection,
             typed_count=request.typed_count,
             keep_block=request.keep_block,
-            salt=call.runtime.salts[0] if request.keep_block else b"",
+            salt=call.runtime.salts[0],
             grace=request.grace,
             actor=actor_of(call),
         ),
