@@ -200,7 +200,8 @@ class Listing:
         """Return the page of the order of ids, None where too many contacts have the text and too few all else."""
         found: list[int] = []
         beyond = int(self.parameters.get("cursor", LAST if self.is_descending else FIRST))
-        for at_most in (2 * limit, MAX_FOUND):
+        # At last as many as were walked: where fewer match, another condition is the rarer one.
+        for at_most in (2 * limit, MAX_WALK + 4 * limit):
             candidates = _with_text(tx, self.workspace_id, self.compiled, beyond, self.is_descending, at_most)
             if candidates is None:
                 return None
