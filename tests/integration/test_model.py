@@ -365,6 +365,7 @@ class PipelineMachine(RuleBasedStateMachine):
         (row,) = self.house.tx.execute(PICTURE)
         picture = row._mapping
         self._check_account({(side, outcome): count for side, outcome, count in picture["tally"] or ()})
+        assert picture["dead_letters"] == sum(self.ledger.dead.values()), "P1: not the dead letters that should be"
         self._check_messages(picture["messages"] or ())
         self._check_people(picture["identities"] or (), picture["contacts"] or (), picture["suggestions"] or ())
         self._check_runs(picture["runs"] or (), picture["questions"])
@@ -427,6 +428,7 @@ PICTURE = text(f"""
         (select json_agg(json_build_array(channel_id, external_id, contact_id)) from message
          where traffic = 'incoming') as messages,
         (select count(*)::int from message where source = 'workflow') as questions,
+        (select count(*)::int from dead_letter) as dead_letters,
         (select json_agg(json_build_array(channel_id, address, contact_id)) from identity
          where not starts_with(address, chr(31))) as identities,
         (select json_agg(json_build_array(id, workspace_id, blocked_at is not null, merged_into, deletion_job_id))

@@ -56,6 +56,7 @@ class Ledger:
     people: dict[int, Person] = field(default_factory=dict)
     stored: dict[MessageKey, int] = field(default_factory=dict)
     purged: set[MessageKey] = field(default_factory=set)
+    dropped: dict[MessageKey, int] = field(default_factory=dict)
     kept_out: set[Address] = field(default_factory=set)
     unions: list[Union] = field(default_factory=list)
     accepted: Counter[int] = field(default_factory=Counter)
@@ -89,9 +90,12 @@ class Ledger:
         """Note what of the resolved ones must be stored, and with whom."""
         for each in deliveries:
             contact_id = self.owner.get(each.address)
-            if each.key is None or contact_id is None or self.people[contact_id].is_blocked:
+            if each.key is None or contact_id is None or each.key in self.stored:
                 continue
-            if each.key not in self.stored and each.key not in self.purged:
+            if self.people[contact_id].is_blocked:
+                # What came during a block stays dropped, also when it comes again after it.
+                self.dropped.setdefault(each.key, contact_id)
+            elif each.key not in self.purged and each.key not in self.dropped:
                 self.stored[each.key] = contact_id
                 self.kept[each.workspace_id] += 1
 
@@ -171,3 +175,4 @@ class Ledger:
             self.purged |= gone
             for key in gone:
                 del self.stored[key]
+            self.dropped = {key: owner for key, owner in self.dropped.items() if owner != contact_id}

@@ -30,6 +30,8 @@ BUGS = (
         "A job is deleted before its work is committed",
         "workers/handling.py",
         """            with runtime.unit_of_work() as uow:
+                if _was_held(jobs):
+                    limit_lock_wait(uow.tx, HELD_WAIT_MILLISECONDS)
                 handler.run(runtime, uow, jobs)
                 complete_jobs(uow.tx, claim, [job.id for job in jobs])
 """,
@@ -45,6 +47,8 @@ BUGS = (
         "The same, left to the model",
         "workers/handling.py",
         """            with runtime.unit_of_work() as uow:
+                if _was_held(jobs):
+                    limit_lock_wait(uow.tx, HELD_WAIT_MILLISECONDS)
                 handler.run(runtime, uow, jobs)
                 complete_jobs(uow.tx, claim, [job.id for job in jobs])
 """,
@@ -175,9 +179,9 @@ BUGS = (
         """    where not exists (
         select from message_fingerprint
         where message_fingerprint.channel_id = new.channel_id and message_fingerprint.external_hash = new.external_hash
-    )
+    ) and not exists (
 """,
-        "",
+        "    where not exists (\n",
         (MODEL,),
     ),
     Bug(
