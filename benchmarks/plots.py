@@ -69,7 +69,8 @@ def _deletion(axes: Axes, scenario: Mapping[str, Any]) -> None:
         ms=2,
         color=COLOURS["ours"],
     )
-    axes.axvspan(series["begins"], series["ends"], color="#e8b0a0", alpha=0.5, label="deletion")
+    for place, (begins, ends) in enumerate(series["windows"]):
+        axes.axvspan(begins, ends, color="#e8b0a0", alpha=0.5, label="deletion" if not place else None)
     axes.set(xlabel="seconds", ylabel="answer, ms", yscale="log", title="Inbound messages beside a deletion")
     axes.legend()
 
