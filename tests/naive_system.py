@@ -78,6 +78,11 @@ class NaiveSystem(System):
             return int(broker.llen("naive")) + int(broker.hlen("unacked"))
         return 1
 
+    def clear(self) -> None:
+        """Throw away what the worker never came to in an earlier load."""
+        with self._broker() as broker:
+            broker.flushall()
+
     def oldest_waiting_seconds(self) -> float:
         """Return how long the tasks that wait will take: a task does not say how old it is."""
         return self.waiting() / TASKS_PER_SECOND

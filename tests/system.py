@@ -370,6 +370,9 @@ class System:
 
     # Load
 
+    def clear(self) -> None:
+        """Leave nothing of an earlier load to be worked off: each waited for its own."""
+
     def load(self, plan: Plan, *targets: Target) -> Load:
         """Return traffic of this plan, to be started."""
         wanted = list(targets) or [self.whatsapp]

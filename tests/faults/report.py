@@ -22,7 +22,7 @@ it with the database. Absolute times belong to the machine.
 - *lost*: answered 2xx, and nowhere to be found when nothing waits any more. *twice*: stored in two rows. *phantom*: stored
   though refused. *orphans*: rows without the row they belong to. What got no answer may be stored or not, once at most.
 - *recovery*: seconds from the fault's end until the oldest waiting request was younger than two seconds, and the bound
-  that the run asserts.
+  that the run asserts; bold where it took longer. A machine that is busy with other things makes it longer.
 - *p99*: of the answers to requests that were due during the fault, in milliseconds from when they were due. *non-2xx*:
   share of these requests that were refused or got no answer; providers send them again.
 - *naive*: the same load and fault on one Celery task a webhook (late acknowledgement, rejected when its worker is lost,
@@ -78,7 +78,8 @@ def _recovery(figures: Mapping[str, Any]) -> str:
     seconds, bound = figures["recovery_seconds"], figures["recovery_bound_seconds"]
     if seconds is None:
         return ""
-    return f"{seconds:.1f}" + (f" (≤ {bound:g})" if bound is not None else "")
+    told = f"{seconds:.1f}" + (f" (≤ {bound:g})" if bound is not None else "")
+    return f"**{told}**" if bound is not None and seconds > bound else told
 
 
 def _naive(line: Line | None) -> str:
@@ -101,7 +102,9 @@ def _footnotes(lines: Iterable[Line]) -> list[str]:
         loads.setdefault(line["load"], []).append(line["row"])
     told = [f"- {load}: {', '.join(dict.fromkeys(rows))}" for load, rows in loads.items()]
     places = dict.fromkeys(_place(line) for line in all_lines)
-    return ["Loads:", "", *told, "", "Measured on:", "", *(f"- {each}" for each in places), ""]
+    busy = [line["load_average"] for line in all_lines if "load_average" in line]
+    shared = [f"Load average at the end of a row: {min(busy):g} to {max(busy):g}.", ""] if busy else []
+    return ["Loads:", "", *told, "", "Measured on:", "", *(f"- {each}" for each in places), "", *shared]
 
 
 def _place(line: Line) -> str:

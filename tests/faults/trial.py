@@ -119,6 +119,7 @@ def trial(
     system: System, row: Row, plan: Plan, *, bound: float, drain_seconds: float = DRAIN_SECONDS
 ) -> Iterator[Trial]:
     """Give a trial under this load; judge, record and assert at the end."""
+    system.clear()
     load = system.load(replace(plan, seed=SEED), system.whatsapp, *system.others)
     load.start()
     run = Trial(system, row, load, bound)
