@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from benchmarks.bench import Bench, Found
 from benchmarks.scenarios.acts import deletion, merge
+from benchmarks.scenarios.fairness import fairness
 from benchmarks.scenarios.imports import imports
 from benchmarks.scenarios.latency import latency
 from benchmarks.scenarios.lists import lists
@@ -22,5 +23,6 @@ SCENARIOS: dict[str, tuple[str, Callable[[Bench], Found]]] = {
     "lists": ("Contact list, filter and search over a million contacts", lists),
     "workers": ("One, two and four resolve workers", workers),
     "brokers": ("Valkey and RabbitMQ", brokers),
+    "fairness": ("Others beside a tenant's backlog and a sender's flood", fairness),
     "memory": ("Resident memory under a sustained load", memory),
 }

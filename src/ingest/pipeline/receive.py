@@ -23,17 +23,13 @@ from ingest.channels.base import Adapter, Webhook
 from ingest.errors import Rejected, Transient
 from ingest.jobs import queues
 from ingest.jobs.publisher import Publisher
+from ingest.pipeline.waiting import MAX_GROUP_BYTES, Waiter, Waiting
 from ingest.store.intake import IntakeRow, RawRequest, add_intake_rows, encode_rows
 from ingest.store.spool import Spool, SpoolFile
 
 log = structlog.get_logger()
 
-MAX_GROUP_REQUESTS = 500
-MAX_GROUP_BYTES = 4 * 1024 * 1024
-# A large body never joins a group: nobody small waits for it.
-LARGE_BODY_BYTES = 256 * 1024
 MAX_REPLAYED_ROWS = 100
-MAX_WAITING_BYTES = 64 * 1024 * 1024
 CONNECT_SECONDS = 2
 WRITE_SECONDS = 1.0
 DRAIN_SECONDS = 10.0
@@ -90,8 +86,7 @@ class Intake:
         self._publisher = publisher
         self._on_group = on_group
         self._write_seconds = write_seconds
-        self._waiting: list[tuple[RawRequest, asyncio.Future[None]]] = []
-        self._waiting_bytes = 0
+        self._waiting = Waiting()
         self._arrived = asyncio.Event()
         self._connection: psycopg.AsyncConnection[object] | None = None
         self._abandoned: set[asyncio.Task[psycopg.AsyncConnection[object]]] = set()
@@ -127,12 +122,11 @@ class Intake:
 
         A caller that is cancelled meanwhile, because its client hung up, neither stops nor repeats the write.
         """
-        if self._is_closing or self._waiting_bytes > MAX_WAITING_BYTES:
+        if self._is_closing or not self._waiting.has_room(request.workspace_id):
             self.figures.refused += 1
             raise Unavailable("too much is waiting to be written")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, done))
-        self._waiting_bytes += len(request.body)
+        self._waiting.add(request, done)
         self._arrived.set()
         await done
 
@@ -156,23 +150,13 @@ class Intake:
             if group:
                 await self._write_group(group)
 
-    def _take_group(self) -> list[tuple[RawRequest, asyncio.Future[None]]]:
-        size = total = 0
-        for request, _ in self._waiting:
-            length = len(request.body)
-            if size and (length > LARGE_BODY_BYTES or total + length > MAX_GROUP_BYTES):
-                break
-            size += 1
-            total += length
-            if size == MAX_GROUP_REQUESTS or length > LARGE_BODY_BYTES:
-                break
-        group, self._waiting = self._waiting[:size], self._waiting[size:]
-        self._waiting_bytes -= total
+    def _take_group(self) -> list[Waiter]:
+        group = self._waiting.take_group()
         if not self._waiting and not self._is_closing:
             self._arrived.clear()
         return group
 
-    async def _write_group(self, group: Sequence[tuple[RawRequest, asyncio.Future[None]]]) -> None:
+    async def _write_group(self, group: Sequence[Waiter]) -> None:
         started = asyncio.get_running_loop().time()
         refusal: Unavailable | None = None
         try:
