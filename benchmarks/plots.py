@@ -24,12 +24,17 @@ def draw_plots(results: Mapping[str, Any], out: Path) -> dict[str, list[str]]:
     drawn: dict[str, list[str]] = {}
     for name, draw in PLOTS.items():
         if results.get(name, {}).get("series"):
-            figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
-            draw(axes, results[name])
-            figure.savefig(out / f"{name}.svg", metadata={"Date": None})
-            plt.close(figure)
+            draw_plot(draw, results[name], out / f"{name}.svg")
             drawn[name] = [f"{name}.svg"]
     return drawn
+
+
+def draw_plot(draw: Draw, scenario: Mapping[str, Any], path: Path) -> None:
+    """Draw one plot into a file."""
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    draw(axes, scenario)
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
 
 
 def _throughput(axes: Axes, scenario: Mapping[str, Any]) -> None:
@@ -75,6 +80,28 @@ def _deletion(axes: Axes, scenario: Mapping[str, Any]) -> None:
     axes.legend()
 
 
+def _scaling(axes: Axes, scenario: Mapping[str, Any]) -> None:
+    points = scenario["series"]["over_load"]
+    for name, style in (("answer_50", ":"), ("answer_95", "-."), ("stored_50", "--"), ("stored_95", "-")):
+        label = name.replace("_", ", p").replace("answer", "answered")
+        axes.plot([each["rate"] for each in points], [each[name] for each in points], style, label=label)
+    measured = [run for run in scenario["runs"] if run["rate"]]
+    for percent in ("50", "95"):
+        axes.plot([run["rate"] for run in measured], [run["latency_ms"][percent] for run in measured], "kx", ms=5)
+    axes.set(
+        xlabel="messages/s, one web process and one worker on two cores (x: answers as measured)",
+        ylabel="ms", yscale="log", title="The model: latency over load",
+    )  # fmt: skip
+    axes.legend()
+
+
+def _fairness(axes: Axes, scenario: Mapping[str, Any]) -> None:
+    samples = scenario["series"]["p95_ms"]
+    bars = axes.bar(list(samples), [statistics.median(each) for each in samples.values()], color=COLOURS["ours"])
+    axes.bar_label(bars, fmt="{:,.0f}")
+    axes.set(ylabel="accepted → stored, p95, ms", title=scenario["title"])
+
+
 def _memory(axes: Axes, scenario: Mapping[str, Any]) -> None:
     samples = scenario["series"]["megabytes"]
     for name in samples[0][1]:
@@ -91,4 +118,6 @@ PLOTS: dict[str, Draw] = {
     "stored": _stored,
     "deletion": _deletion,
     "memory": _memory,
+    "scaling": _scaling,
+    "fairness": _fairness,
 }

@@ -9,6 +9,7 @@ from benchmarks.scenarios.imports import imports
 from benchmarks.scenarios.latency import latency
 from benchmarks.scenarios.lists import lists
 from benchmarks.scenarios.memory import memory
+from benchmarks.scenarios.scaling import scaling
 from benchmarks.scenarios.stored import stored
 from benchmarks.scenarios.throughput import brokers, known, new, workers
 
@@ -24,5 +25,6 @@ SCENARIOS: dict[str, tuple[str, Callable[[Bench], Found]]] = {
     "workers": ("One, two and four resolve workers", workers),
     "brokers": ("Valkey and RabbitMQ", brokers),
     "fairness": ("Others beside a tenant's backlog and a sender's flood", fairness),
+    "scaling": ("What a message costs, and how well the model foretells", scaling),
     "memory": ("Resident memory under a sustained load", memory),
 }
