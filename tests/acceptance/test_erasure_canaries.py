@@ -260,6 +260,10 @@ def plant_waiting(system: Erasing) -> RawRequest:
         "values (:workspace_id, 'resolve', 'resolve_requests', :body, now() + interval '1 hour')",
         body=encode_requests([waiting_request(system, CANARIES["text that waits in a job"])]),
     )
+    system.run(
+        "insert into tally (workspace_id, channel_id, outcome, count) values (:workspace_id, :channel_id, 'accepted', 1)",
+        channel_id=system.whatsapp.channel_id,
+    )
     return waiting_request(system, CANARIES["text that waits in a spool"])
 
 

@@ -167,7 +167,7 @@ class PipelineMachine(RuleBasedStateMachine):
             body = builders.envelope_text(address, message_id, f"text {number}", sent_at, phone=f"+{digits}")
         request = pipeline.request(code, body if number else b"{", self.process.now)
         key = (channel_id, message_id) if number else None
-        return request, Delivery(pipeline.workspace_id, (channel_id, address), key)
+        return request, Delivery(pipeline.workspace_id, (channel_id, address), key, self.process.now)
 
     # Workers
 
@@ -304,7 +304,7 @@ class PipelineMachine(RuleBasedStateMachine):
             return
         assert not (isinstance(done, Refused) and is_live), f"delete: {done}"
         if is_live:
-            self.ledger.delete(contact_id, done.deletion_job_id, keep_block=keep_block)
+            self.ledger.delete(contact_id, done.deletion_job_id, self.process.now, keep_block=keep_block)
 
     @precondition(lambda self: self.ledger.seen)
     @rule(who=WHO)
@@ -342,7 +342,8 @@ class PipelineMachine(RuleBasedStateMachine):
         assert not waiting - self.waiting, "requests that nobody sent"
         resolved = [self.deliveries[trace_id] for trace_id in (self.waiting - waiting).elements()]
         self.waiting = waiting
-        for address in self.ledger.resolve(resolved):
+        new, left = self.ledger.resolve(resolved)
+        for address in new:
             found = self.house.rows(
                 "select workspace_id, contact_id from identity where channel_id = :channel and address = :address",
                 channel=address[0],
@@ -350,7 +351,7 @@ class PipelineMachine(RuleBasedStateMachine):
             )
             assert len(found) == 1, f"P4: {len(found)} identities of a new sender"
             self.ledger.be_born(address, found[0].contact_id, found[0].workspace_id)
-        self.ledger.store(resolved)
+        self.ledger.store(left)
         doomed = {number for number, each in self.ledger.people.items() if each.deletion is not None}
         there = {row.id for row in self.house.rows("select id from contact")} if doomed else set()
         self.ledger.purge(doomed - there)

@@ -6,6 +6,7 @@ It knows the rules and no SQL. Every method is told of something that has happen
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 
 Address = tuple[int, str]
 """A channel's id and a sender's address on it."""
@@ -20,6 +21,7 @@ class Delivery:
     workspace_id: int
     address: Address
     key: MessageKey | None
+    accepted_at: datetime
 
 
 @dataclass
@@ -58,6 +60,8 @@ class Ledger:
     purged: set[MessageKey] = field(default_factory=set)
     dropped: dict[MessageKey, int] = field(default_factory=dict)
     kept_out: set[Address] = field(default_factory=set)
+    erased: dict[Address, datetime] = field(default_factory=dict)
+    """When each address of a deleted contact was freed: what was accepted before makes no new contact."""
     unions: list[Union] = field(default_factory=list)
     accepted: Counter[int] = field(default_factory=Counter)
     resolved: Counter[int] = field(default_factory=Counter)
@@ -68,16 +72,26 @@ class Ledger:
 
     # Messages
 
-    def resolve(self, deliveries: Iterable[Delivery]) -> set[Address]:
-        """Note that these were resolved. Returns the addresses for which there must be a new contact."""
+    def resolve(self, deliveries: Iterable[Delivery]) -> tuple[set[Address], list[Delivery]]:
+        """Note that these were resolved together.
+
+        Returns the addresses for which there must be a new contact, and the deliveries that are not erased.
+        """
         new: set[Address] = set()
+        left: list[Delivery] = []
         for each in deliveries:
             self.resolved[each.workspace_id] += 1
             if each.key is None:
                 self.dead[each.workspace_id] += 1
-            elif each.address not in self.owner and each.address not in self.kept_out:
-                new.add(each.address)
-        return new
+            elif not self._is_erased(each):
+                left.append(each)
+                if each.address not in self.owner and each.address not in self.kept_out:
+                    new.add(each.address)
+        return new, left
+
+    def _is_erased(self, delivery: Delivery) -> bool:
+        erased_at = self.erased.get(delivery.address)
+        return delivery.address not in self.owner and erased_at is not None and delivery.accepted_at < erased_at
 
     def be_born(self, address: Address, contact_id: int, workspace_id: int) -> None:
         """Note who owns a new address."""
@@ -155,8 +169,8 @@ class Ledger:
             found |= more
         return found
 
-    def delete(self, contact_id: int, deletion: int, *, keep_block: bool) -> None:
-        """Note a deletion that was accepted."""
+    def delete(self, contact_id: int, deletion: int, at: datetime, *, keep_block: bool) -> None:
+        """Note a deletion that was accepted at this time."""
         if self.people[contact_id].deletion is not None:
             return
         freed = {address for address, owner in self.owner.items() if owner == contact_id}
@@ -164,6 +178,7 @@ class Ledger:
             self.kept_out |= freed
         for address in freed:
             del self.owner[address]
+            self.erased[address] = at
         for number in self.inside(contact_id):
             self.people[number].deletion = deletion
 
