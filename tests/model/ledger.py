@@ -4,7 +4,7 @@ It knows the rules and no SQL. Every method is told of something that has happen
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,6 +22,7 @@ class Delivery:
     address: Address
     key: MessageKey | None
     accepted_at: datetime
+    trace_id: bytes
 
 
 @dataclass
@@ -67,6 +68,8 @@ class Ledger:
     resolved: Counter[int] = field(default_factory=Counter)
     kept: Counter[int] = field(default_factory=Counter)
     dead: Counter[int] = field(default_factory=Counter)
+    unreadable: set[bytes] = field(default_factory=set)
+    """The requests that cannot be read. One accepted twice may share its letter with itself."""
     seen: dict[int, int] = field(default_factory=dict)
     """Every contact that ever was, with its workspace: none comes back."""
 
@@ -83,6 +86,7 @@ class Ledger:
             self.resolved[each.workspace_id] += 1
             if each.key is None:
                 self.dead[each.workspace_id] += 1
+                self.unreadable.add(each.trace_id)
             elif not self._is_erased(each):
                 left.append(each)
                 if each.address not in self.owner and each.address not in self.kept_out:
@@ -182,12 +186,15 @@ class Ledger:
         for number in self.inside(contact_id):
             self.people[number].deletion = deletion
 
+    def forget(self, keys: Collection[MessageKey]) -> None:
+        """Note messages that are gone, and may not come back."""
+        self.purged |= set(keys)
+        for key in keys:
+            del self.stored[key]
+
     def purge(self, contact_ids: Iterable[int]) -> None:
         """Note contacts of which nothing is left."""
         for contact_id in contact_ids:
             del self.people[contact_id]
-            gone = {key for key, owner in self.stored.items() if owner == contact_id}
-            self.purged |= gone
-            for key in gone:
-                del self.stored[key]
+            self.forget({key for key, owner in self.stored.items() if owner == contact_id})
             self.dropped = {key: owner for key, owner in self.dropped.items() if owner != contact_id}
