@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ingest import fault
 from ingest.errors import Permanent, Transient
-from ingest.jobs.queues import REACT, RESOLVE, TRANSFER
+from ingest.jobs.queues import REACT, TRANSFER
 from ingest.jobs.types import JobType, read_job
 from ingest.runtime import Runtime
 from ingest.store.dead_letters import NewDeadLetter, add_dead_letters
@@ -33,11 +33,9 @@ from ingest.store.jobs import (
     release_jobs,
     split_job,
 )
-from ingest.store.lanes import waiting_weight
 from ingest.store.tallies import Outcome, Tally, add_tally
-from ingest.store.unit_of_work import Transaction, UnitOfWork
+from ingest.store.unit_of_work import UnitOfWork
 from workers.metrics import count_claim, count_failure
-from workers.room import Room
 
 log = structlog.get_logger()
 
@@ -75,10 +73,6 @@ TRANSIENT_ERRORS = (
     pg.DiskFull,
     pg.IdleInTransactionSessionTimeout,
 )
-
-# Where backlogs give way to whoever has little waiting: people look at what comes out of it.
-SHARED = frozenset({RESOLVE})
-_rooms: dict[tuple[int, str], Room] = {}
 
 J = TypeVar("J", bound=JobType)
 Run = Callable[[Runtime, UnitOfWork, Sequence[ClaimedJob]], None]
@@ -141,7 +135,13 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
     is_quiet = False
     while True:
         with runtime.begin() as tx:
-            claim = _claim(runtime, tx, queue)
+            claim = claim_jobs(
+                tx,
+                queue,
+                runtime.settings.batch_events,
+                runtime.settings.lease_seconds,
+                CLAIM_ROWS.get(queue, DEFAULT_CLAIM_ROWS),
+            )
         if not claim:
             if is_quiet or time.monotonic() - began < BUSY_SECONDS:
                 return claims
@@ -164,28 +164,6 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
             runtime.publisher.hush(queue)
             runtime.publisher.ring([queue])
             return claims
-
-
-def _claim(runtime: Runtime, tx: Transaction, queue: str) -> Claim:
-    weight, lease_seconds = runtime.settings.batch_events, runtime.settings.lease_seconds
-    rows = CLAIM_ROWS.get(queue, DEFAULT_CLAIM_ROWS)
-    if queue not in SHARED:
-        return claim_jobs(tx, queue, weight, lease_seconds, rows)
-    room, now = room_of(runtime, queue), time.monotonic()
-    claim = claim_jobs(tx, queue, weight, lease_seconds, rows, room=room.limit, is_crowded=room.is_crowded(now))
-    room.note(now, is_crowded=claim.is_crowded)
-    if room.wants_look(now):
-        room.look(now, waiting_weight(tx, queue))
-    return claim
-
-
-def room_of(runtime: Runtime, queue: str) -> Room:
-    """Return the room that backlogs have in this process's claims of the queue."""
-    key = id(runtime), queue
-    if key not in _rooms:
-        _rooms.clear()
-        _rooms[key] = Room(runtime.settings.batch_events)
-    return _rooms[key]
 
 
 def handle_claim(runtime: Runtime, queue: str, claim: Claim) -> None:
@@ -227,7 +205,7 @@ def _handle_together(
         except Exception as failure:
             _settle_failure(runtime, queue, claim, jobs, failure)
         else:
-            count_claim(queue, sum(job.share for job in jobs), time.monotonic() - started)
+            count_claim(queue, sum(job.weight for job in jobs), time.monotonic() - started)
 
 
 def _run_with_retries(runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import structlog
 
 from ingest.jobs.types import ApplyEffects, ResolveRequests
-from ingest.pipeline.resolve import Resolver, apply_late_effects, resolve_claimed
+from ingest.pipeline.resolve import Resolver, apply_late_effects, resolve_requests
 from ingest.runtime import Runtime
 from ingest.store.intake import split_requests
 from ingest.store.jobs import ClaimedJob
@@ -28,9 +28,8 @@ def resolver_of(runtime: Runtime) -> Resolver:
 
 @handles_rows(ResolveRequests, split=split_requests)
 def resolve(runtime: Runtime, uow: UnitOfWork, rows: Sequence[ClaimedJob]) -> None:
-    """Resolve the rows' requests in one transaction, or put them back. Safe to run twice."""
-    is_full = sum(row.weight for row in rows) >= runtime.settings.batch_events
-    batch = resolve_claimed(uow, resolver_of(runtime), rows, is_full=is_full)
+    """Resolve the rows' requests in one transaction. Safe to run twice."""
+    batch = resolve_requests(uow, resolver_of(runtime), [row.body or b"" for row in rows])
     count_batch(batch.tally, batch.stored)
     log.debug("requests.resolved", requests=batch.requests, items=len(batch.items))
 

@@ -588,7 +588,7 @@ def resolve_in_threads(house: House, count: int) -> None:
 
 def run_claim(runtime: Runtime, resolver: Any, claim: Any) -> None:
     def run(_runtime: Runtime, uow: UnitOfWork, rows: Sequence[Any]) -> None:
-        resolve.resolve_claimed(uow, resolver, rows, is_full=False)
+        resolve.resolve_requests(uow, resolver, [row.body for row in rows])
 
     handling._run_with_retries(runtime, claim, claim.jobs, handling.Handler(run))
 

@@ -43,6 +43,8 @@ class IntakeRow(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
+ROW_REQUESTS = 100
+
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(list[RawRequest])
 
@@ -63,19 +65,24 @@ ADD_ROWS = f"""
 
 
 def encode_rows(requests: Sequence[RawRequest]) -> list[IntakeRow]:
-    """Return the requests as rows, one a workspace, in order of arrival within each."""
+    """Return the requests as rows of one workspace and at most a hundred each, in order of arrival within a workspace.
+
+    A row is the least that a claim can take: one of five hundred would be a long wait for somebody else.
+    """
     groups: dict[int, list[RawRequest]] = {}
     for request in requests:
         groups.setdefault(request.workspace_id, []).append(request)
     return [
         IntakeRow(
             workspace_id,
-            len(group),
-            group[0].trace_id,
-            dict(Counter(request.channel_id for request in group)),
-            _encoder.encode(group),
+            len(some),
+            some[0].trace_id,
+            dict(Counter(request.channel_id for request in some)),
+            _encoder.encode(some),
         )
         for workspace_id, group in groups.items()
+        for start in range(0, len(group), ROW_REQUESTS)
+        if (some := group[start : start + ROW_REQUESTS])
     ]
 
 

@@ -17,8 +17,8 @@ from sqlalchemy import Connection, text
 from ingest.errors import Transient
 from ingest.jobs.types import JobType
 
-# From so much on, what waits in one lane is a backlog: more than a claim meets that keeps up with its load.
-BACKLOG_WEIGHT = 100
+# How much a claim takes while somebody has a backlog and somebody else has not.
+CROWDED_WEIGHT = 100
 
 
 class LeaseLost(Transient):
@@ -27,11 +27,7 @@ class LeaseLost(Transient):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedJob:
-    """A leased row. `attempts` counts this claim too. `body` carries raw requests and is None for most.
-
-    `gives_way` says that it belongs to a backlog beside which others have little waiting: then only `share` of its weight
-    is for this claim, and the rest is put back.
-    """
+    """A leased row. `attempts` counts this claim too. `body` carries raw requests and is None for most."""
 
     id: int
     workspace_id: int
@@ -44,9 +40,6 @@ class ClaimedJob:
     last_error: str | None
     trace_id: UUID | None
     created_at: datetime
-    lane: int
-    share: int
-    gives_way: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +57,6 @@ class Claim:
         """The ids of the claimed rows."""
         return [job.id for job in self.jobs]
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether a backlog in it gives way to others."""
-        return any(job.gives_way for job in self.jobs) and not all(job.gives_way for job in self.jobs)
-
 
 ADD_JOBS = text("""
     insert into job (workspace_id, queue, name, args, due_at, key)
@@ -84,77 +72,61 @@ PREPARE_CLAIM = text("""
            set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)
 """)
 
-# Lanes take turns (each workspace has lane 0, and others for what is apart), counted in weight: what little one lane has
-# comes before the second helping of any other, so that one tenant's backlog delays nobody else. The recursion walks the
-# index from one lane to the next. A lane with much waiting is a backlog, which gives way while another has little: all
-# backlogs together then get no more than `room`, because whoever comes next waits for the end of this claim. `share` is
-# what that leaves of a row; rows of lane 0 are taken beyond it, a batch of them, to be put apart. A solo row is taken alone;
-# other rows are taken in turn until their shares reach the limit. The last error is handed over and cleared: a claim that
-# finds a row tried before and without an error knows that its worker died.
+# Workspaces take turns, counted in weight: what little one tenant has comes before the second helping of any other, so
+# that one tenant's backlog delays nobody else much. While somebody has a whole batch waiting and somebody else has not, a
+# claim is small, because whoever comes next waits for its end. The recursion walks the index from one workspace to the
+# next. A solo row is taken alone; other rows are taken in turn until their weights reach the limit. The last error is
+# handed over and cleared: a claim that finds a row tried before and without an error knows that its worker died.
 # Rows are found by due time once, and looked at again by id under the lock. `coalesce` keeps the planner from beginning
 # with the due time, or with all rows, there too: when ten thousand timers that its statistics knew to be in the future
 # came due at once, a claim took seconds.
 CLAIM = text("""
-    with recursive line as (
-        (select workspace_id, lane from job where queue = :queue order by workspace_id, lane limit 1)
+    with recursive tenant as (
+        (select workspace_id from job where queue = :queue order by workspace_id limit 1)
         union all
-        select following.workspace_id, following.lane from line
+        select (select workspace_id from job
+                where queue = :queue and workspace_id > tenant.workspace_id order by workspace_id limit 1)
+        from tenant where tenant.workspace_id is not null
+    ), turn as materialized (
+        select waiting.id, waiting.finish, waiting.is_backlog from tenant
         cross join lateral (
-            select workspace_id, lane from job
-            where queue = :queue and (workspace_id, lane) > (line.workspace_id, line.lane)
-            order by workspace_id, lane limit 1
-        ) as following
-    ), waiting as materialized (
-        select line.lane, counted.*, case when is_backlog then random() else 0 end as draw from line
-        cross join lateral (
-            select id, due_at, weight, is_solo, sum(weight) over (order by due_at, id) - weight as place,
-                   sum(weight) over () >= :backlog or count(*) over () = :rows as is_backlog
+            select id, sum(weight) over (order by due_at, id) as finish, sum(weight) over () >= :weight as is_backlog
             from (
-                select id, due_at, weight, is_solo from job
-                where queue = :queue and workspace_id = line.workspace_id and lane = line.lane
+                select id, due_at, weight from job
+                where queue = :queue and workspace_id = tenant.workspace_id
                   and due_at <= now() and (leased_until is null or leased_until < now())
-                order by due_at, id
+                order by due_at
                 limit :rows
             ) as oldest
-        ) as counted
-    ), limited as (
-        select *, cast(:room as integer) is not null and is_backlog and not is_solo
-                  and (:is_crowded or not bool_and(is_backlog) over ()) as gives_way
-        from waiting
-    ), shared as (
-        select *, case when gives_way then greatest(0, least(weight, cast(:room as integer) - (
-            sum(weight) over (partition by gives_way order by place, draw, due_at, id) - weight
-        ))) else weight end as share
-        from limited
-    ), turn as materialized (
-        select id, place, draw, gives_way, share, case when gives_way then weight else 0 end as looked_at
-        from shared where share > 0 or lane = 0
+        ) as waiting
     ), due as materialized (
-        select job.id, share, looked_at, gives_way, is_solo, due_at, place, draw, last_error from turn join job using (id)
+        select job.id, weight, is_solo, due_at, finish, last_error from turn join job using (id)
         where coalesce(due_at <= now(), false) and coalesce(leased_until < now(), true)
-        order by place, draw, due_at, job.id
+        order by finish, due_at, job.id
         limit :rows
         for update of job skip locked
     ), ranked as (
-        select id, share, gives_way, is_solo, last_error,
+        select id, is_solo, last_error,
                row_number() over ordered as position,
-               sum(share) over ordered - share as share_before,
-               sum(looked_at) over ordered - looked_at as looked_at_before,
+               sum(weight) over ordered - weight as weight_before,
                first_value(is_solo) over ordered as solo_first
         from due
-        window ordered as (order by place, draw, due_at, id)
+        window ordered as (order by finish, due_at, id)
+    ), room as (
+        select case when bool_or(is_backlog) and not bool_and(is_backlog) then least(:weight, :crowded_weight)
+                    else :weight end as weight
+        from turn
     )
     update job
     set lease_id = :lease_id,
         leased_until = now() + make_interval(secs => :lease_seconds),
         attempts = attempts + 1,
         last_error = null
-    from ranked
+    from ranked cross join room
     where job.id = ranked.id
-      and case when solo_first then position = 1
-               else not ranked.is_solo and share_before < :weight and (looked_at_before < :weight or not gives_way) end
+      and case when solo_first then position = 1 else not ranked.is_solo and weight_before < room.weight end
     returning job.id, job.workspace_id, job.name, job.args, job.body, job.weight, job.attempts, job.is_solo,
-              ranked.last_error, job.trace_id, job.created_at, job.lane, ranked.share, ranked.gives_way
+              ranked.last_error, job.trace_id, job.created_at
 """)
 
 COMPLETE = text("delete from job where id = any(:ids) and lease_id = :lease_id")
@@ -187,20 +159,12 @@ def add_jobs(
     )
 
 
-def claim_jobs(
-    tx: Connection,
-    queue: str,
-    weight: int,
-    lease_seconds: float,
-    rows: int = 64,
-    *,
-    room: int | None = None,
-    is_crowded: bool = False,
-) -> Claim:
-    """Lease due jobs of the queue, oldest first, until their weights reach `weight`; at least one if any is due.
+def claim_jobs(tx: Connection, queue: str, weight: int, lease_seconds: float, rows: int = 64) -> Claim:
+    """Lease due jobs of the queue, workspaces in turn, until their weights reach `weight`; at least one if any is due.
 
-    With a `room`, backlogs get no more than that while others have little waiting, or had just now (`is_crowded`). The
-    transaction need not wait for the disk: a lease that is forgotten in a crash is a lease that has ended.
+    Less is taken while one workspace has a backlog and another has not.
+
+    The transaction need not wait for the disk: a lease that is forgotten in a crash is a lease that has ended.
     """
     lease_id = uuid4()
     tx.execute(PREPARE_CLAIM)
@@ -209,12 +173,10 @@ def claim_jobs(
         {
             "queue": queue,
             "weight": weight,
+            "crowded_weight": CROWDED_WEIGHT,
             "rows": rows,
             "lease_id": lease_id,
             "lease_seconds": lease_seconds,
-            "backlog": BACKLOG_WEIGHT,
-            "room": room,
-            "is_crowded": is_crowded,
         },
     )
     return Claim(lease_id, tuple(sorted((ClaimedJob(*row) for row in found.all()), key=lambda job: job.id)))

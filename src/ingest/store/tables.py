@@ -581,10 +581,8 @@ job = Table(
     Column("key", Text),
     Column("trace_id", UUID(as_uuid=True)),
     Column("created_at", Moment, nullable=False, server_default=NOW),
-    # Lanes of a workspace take turns: 0 for most, another for what one sender has too much of.
-    Column("lane", Integer, nullable=False, server_default=text("0")),
     Index("uq_job_key", "workspace_id", "queue", "key", unique=True, postgresql_where=text("key is not null")),
-    Index("ix_job_turn", "queue", "workspace_id", "lane", "due_at", "id"),
+    Index("ix_job_due", "queue", "workspace_id", "due_at"),
     postgresql_with={"fillfactor": "70"},
 )
 

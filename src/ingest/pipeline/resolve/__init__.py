@@ -3,7 +3,6 @@
 One batch is one transaction, and the number of its statements does not depend on the batch's size. The order of work:
 
 1. read (`reading`): decode the rows, parse each request; what cannot be read becomes a dead letter, its neighbours go on.
-   What a backlog or a flooding sender has too much of is put back for later claims (`claimed`, `sharing`).
 2. people (`people`): look up the senders' identities, make those that are missing, lock the contacts in id order, and
    look again: whoever owns an identity under the lock, owns the message.
 3. store (`storing`): drop what is from blocked contacts, store the messages, open conversations, move the contacts on.
@@ -12,6 +11,6 @@ One batch is one transaction, and the number of its statements does not depend o
 """
 
 from ingest.pipeline.resolve.batch import Batch, Resolver
-from ingest.pipeline.resolve.step import apply_late_effects, resolve_claimed, resolve_requests
+from ingest.pipeline.resolve.step import apply_late_effects, resolve_requests
 
-__all__ = ["Batch", "Resolver", "apply_late_effects", "resolve_claimed", "resolve_requests"]
+__all__ = ["Batch", "Resolver", "apply_late_effects", "resolve_requests"]

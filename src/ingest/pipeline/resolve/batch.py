@@ -13,7 +13,6 @@ from ingest.store.channels import Endpoint, list_endpoints
 from ingest.store.contacts import Activity, LockedContact
 from ingest.store.dead_letters import NewDeadLetter
 from ingest.store.identities import Address, FoundIdentity
-from ingest.store.lanes import Piece
 from ingest.store.sealing import Sealer
 from ingest.store.tallies import Outcome, Tally
 from ingest.store.unit_of_work import Transaction
@@ -81,8 +80,6 @@ class Batch:
     """Conversations that a contact opened, by workspace."""
     opted_out: dict[int, set[int]] = field(default_factory=dict)
     """Contacts that opted out, by workspace."""
-    put_back: list[Piece] = field(default_factory=list)
-    """What is left for later claims; neither resolved nor counted."""
     stored: list[tuple[datetime, datetime]] = field(default_factory=list)
     """When each stored message was accepted, and now: for the metrics."""
 

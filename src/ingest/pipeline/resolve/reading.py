@@ -4,7 +4,7 @@ A request that cannot be read becomes a dead letter with its raw bytes; an item 
 likewise. Neither touches its neighbours.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC
 from uuid import UUID
 
@@ -30,42 +30,23 @@ UNREADABLE = "unreadable_item"
 NEEDS_TARGET = frozenset({"edit", "delete", "reaction"})
 
 
-Routed = tuple[RawRequest, Endpoint, InboundEvent, int]
-"""An event, where it came from, and its place in its request."""
-
-
 def read_batch(tx: Transaction, resolver: Resolver, bodies: Sequence[bytes]) -> Batch:
     """Return the items of the rows' requests, unreadable ones set aside as dead letters."""
     batch = Batch()
     requests = [request for body in bodies for request in decode_requests(body)]
-    add_items(tx, batch, parse_requests(tx, resolver, batch, requests))
-    return batch
-
-
-def parse_requests(
-    tx: Transaction, resolver: Resolver, batch: Batch, requests: Sequence[RawRequest]
-) -> list[list[Routed]]:
-    """Return the events of each request, and count the requests as resolved. Unreadable ones are set aside."""
-    batch.requests += len(requests)
+    batch.requests = len(requests)
     endpoints = resolver.endpoints(
         tx, {(request.channel_id, request.app_id * (not request.channel_id)) for request in requests}
     )
-    parsed: list[list[Routed]] = []
+    routed: list[tuple[RawRequest, Endpoint, InboundEvent, int]] = []
     for request in requests:
         endpoint = endpoints.get(_endpoint_key(request))
         batch.tally[Outcome(request.workspace_id, request.channel_id, "resolved")] += 1
         if endpoint is None:
             _set_aside(batch, request, "unknown_channel")
-            parsed.append([])
-        else:
-            events = _read_request(batch, request, endpoint)
-            parsed.append([(request, endpoint, event, sequence) for sequence, event in enumerate(events)])
-    return parsed
-
-
-def add_items(tx: Transaction, batch: Batch, parsed: Iterable[Sequence[Routed]]) -> None:
-    """Add the events to the batch, each with the channel it belongs to."""
-    routed = [each for events in parsed for each in events]
+            continue
+        for sequence, event in enumerate(_read_request(batch, request, endpoint)):
+            routed.append((request, endpoint, event, sequence))
     channels = _route(tx, routed)
     for request, endpoint, event, sequence in routed:
         channel_id = _channel_of(endpoint, event, channels)
@@ -74,6 +55,7 @@ def add_items(tx: Transaction, batch: Batch, parsed: Iterable[Sequence[Routed]])
         else:
             may_claim = address_kind_of(get_adapter(endpoint.code), endpoint.settings) != "opaque"
             _add_item(batch, request, event, (channel_id, sequence, may_claim))
+    return batch
 
 
 def _endpoint_key(request: RawRequest) -> tuple[int, int]:
@@ -105,7 +87,9 @@ def _read_request(batch: Batch, request: RawRequest, endpoint: Endpoint) -> list
     return events
 
 
-def _route(tx: Transaction, routed: Sequence[Routed]) -> dict[tuple[int, str, str], int]:
+def _route(
+    tx: Transaction, routed: Sequence[tuple[RawRequest, Endpoint, InboundEvent, int]]
+) -> dict[tuple[int, str, str], int]:
     """Return the channels of the accounts that are not the endpoint's own."""
     foreign = {
         (endpoint.workspace_id, endpoint.code, event.account)

@@ -6,14 +6,11 @@ from datetime import UTC, datetime
 from ingest.jobs.types import ApplyEffects, DetectDuplicates, ReactToConversations, ReactToMessages, StopRuns
 from ingest.pipeline.resolve.aftermath import apply_aftermath
 from ingest.pipeline.resolve.batch import Batch, Resolver
-from ingest.pipeline.resolve.claimed import read_claimed
 from ingest.pipeline.resolve.people import find_people
 from ingest.pipeline.resolve.reading import read_batch
 from ingest.pipeline.resolve.storing import store_messages
 from ingest.store.dead_letters import add_dead_letters
 from ingest.store.effects import apply_effects, list_waiting_targets
-from ingest.store.jobs import ClaimedJob
-from ingest.store.lanes import put_back
 from ingest.store.planning import prefer_lookups
 from ingest.store.tallies import add_tally
 from ingest.store.unit_of_work import UnitOfWork
@@ -26,21 +23,7 @@ EFFECTS_SPAN_SECONDS = 3
 def resolve_requests(uow: UnitOfWork, resolver: Resolver, bodies: Sequence[bytes]) -> Batch:
     """Resolve the requests in the rows' bodies and return what became of them. Safe to run twice."""
     prefer_lookups(uow.tx)
-    return _resolve(uow, resolver, read_batch(uow.tx, resolver, bodies))
-
-
-def resolve_claimed(uow: UnitOfWork, resolver: Resolver, rows: Sequence[ClaimedJob], *, is_full: bool) -> Batch:
-    """Resolve the claimed rows' requests, but put back what takes the place of others; safe to run twice.
-
-    The caller completes the rows in the same transaction. `is_full`: more may be waiting behind them.
-    """
-    prefer_lookups(uow.tx)
-    batch = _resolve(uow, resolver, read_claimed(uow.tx, resolver, rows, is_full=is_full))
-    put_back(uow.tx, batch.put_back)
-    return batch
-
-
-def _resolve(uow: UnitOfWork, resolver: Resolver, batch: Batch) -> Batch:
+    batch = read_batch(uow.tx, resolver, bodies)
     find_people(uow.tx, resolver, batch)
     stored = store_messages(uow, resolver, batch)
     waiting = apply_aftermath(uow, batch, stored)
