@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ingest import fault
 from ingest.errors import Permanent, Transient
-from ingest.jobs.queues import REACT, TRANSFER
+from ingest.jobs.queues import DELETE, REACT, TRANSFER
 from ingest.jobs.types import JobType, read_job
 from ingest.runtime import Runtime
 from ingest.store.dead_letters import NewDeadLetter, add_dead_letters
@@ -56,7 +56,8 @@ HELD_DELAY_SECONDS = (2.0, 8.0)
 PAUSES = {TRANSFER: 1.5}
 MAX_PAUSE_SECONDS = 2.0
 # Rows that one claim takes at most, where it is not the default: timers come by the thousand, and each is one small row.
-CLAIM_ROWS = {REACT: 500}
+# A part of a deletion is all that a transaction of bounded size may hold.
+CLAIM_ROWS = {REACT: 500, DELETE: 1}
 DEFAULT_CLAIM_ROWS = 64
 
 # A fault of the moment, not of the data: serialisation, deadlock, lock and statement time-outs, servers coming and going.

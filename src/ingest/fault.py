@@ -1,8 +1,8 @@
 """Fault points: named places where a test makes this very process die, stop, wait or fail. In production they do nothing.
 
 INGEST_FAULT_DIR names a directory. A file in it that is named like a point arms it once: the process that passes first
-takes the file away and does what it says: `kill`, `stop`, `raise`, or `sleep` and a number of seconds. Without the
-variable, which only tests set, `point` is an empty function.
+takes the file away and does what it says: `kill`, `stop`, `raise`, or `sleep` and a number of seconds. Each `pass` before
+it lets one pass: `pass pass kill` strikes the third. Without the variable, which only tests set, `point` is an empty function.
 """
 
 import os
@@ -27,6 +27,9 @@ def _strike(name: str) -> None:
     armed = Path(DIRECTORY, name)
     try:
         order = armed.read_text(encoding="ascii").split()
+        if order[0] == "pass":
+            armed.write_text(" ".join(order[1:]), encoding="ascii")
+            return
         armed.unlink()
     except FileNotFoundError:
         return

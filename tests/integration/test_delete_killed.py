@@ -2,17 +2,24 @@
 
 # ruff: noqa: N802 - the names carry the lines of the specification
 
+import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import Engine, create_engine, text
 
 from ingest.pipeline.delete import DeletionRequest, accept_deletion
 from ingest.store.unit_of_work import UnitOfWork
 from tests.acts_load import load_contacts
+from tests.acts_scope import Doomed, make_neighbours
 from tests.acts_world import World
 
 # Works off the queue and says after each batch how many are done, so that it can be killed after any of them.
@@ -77,3 +84,88 @@ def kill_after(database_url: str, batches: int) -> None:
                     break
         finally:
             worker.kill()
+
+
+@pytest.mark.processes
+@pytest.mark.timeout(60)
+def test_T92_and_X1_killed_after_every_single_commit_a_deletion_goes_on_at_once_and_touches_nothing_else(
+    database_url: str, tmp_path: Path
+) -> None:
+    engine = create_engine(database_url)
+    doomed = accept_beside_neighbours(engine, contacts=60, messages_each=10)
+    said, kills = [0], 0
+    with started_workers(database_url, tmp_path, batch_rows=50) as end_of_next:
+        while True:
+            (tmp_path / "committed").write_text("kill")
+            ended = end_of_next()
+            with engine.connect() as tx:
+                job = doomed.look(tx)
+                waiting = tx.execute(text("select attempts, leased_until from job")).all()
+            if ended == 0:
+                break
+            assert ended == -signal.SIGKILL
+            kills += 1
+            said.append(job.row_counts["message"])
+            # Nobody holds what comes next, and nobody has tried it: the next worker takes it at once.
+            assert waiting == ([] if job.state == "completed" else [(0, None)])
+    # 600 messages in parts of 50, and what else there is.
+    assert kills > 12
+    assert [after - before for before, after in pairwise(said)][:12] == [50] * 12
+    with engine.connect() as tx:
+        doomed.assert_exact(tx)
+        assert tx.scalar(text("select count(*) from dead_letter")) == 0
+    engine.dispose()
+
+
+@pytest.mark.processes
+def test_T92_each_deletion_that_waits_has_transactions_of_its_own(database_url: str, tmp_path: Path) -> None:
+    engine = create_engine(database_url)
+    with engine.begin() as tx:
+        world = World(tx)
+        for first in range(0, 300, 100):
+            ids = load_contacts(tx, world.workspace_id, world.channel_ids[0], 2, 3, first=first)
+            accept_deletion(UnitOfWork(tx, datetime.now(UTC)), DeletionRequest(world.workspace_id, ids))
+    with started_workers(database_url, tmp_path, batch_rows=5000) as end_of_next:
+        assert end_of_next() == 0
+    with engine.connect() as connection:
+        finished = connection.execute(text("select state, xmin::text as written_by from deletion_job")).all()
+    assert [row.state for row in finished] == ["completed"] * 3
+    assert len({row.written_by for row in finished}) == 3
+    engine.dispose()
+
+
+def accept_beside_neighbours(engine: Engine, contacts: int, messages_each: int) -> Doomed:
+    """Accept a deletion of contacts that have neighbours, in their own workspace and in another one."""
+    with engine.begin() as tx:
+        world, other = World(tx), World(tx)
+        ids = load_contacts(tx, world.workspace_id, world.channel_ids[0], contacts, messages_each)
+        make_neighbours(tx, world.workspace_id, world.channel_ids[0], 1000)
+        make_neighbours(tx, other.workspace_id, other.channel_ids[0], 1)
+        world.make_tag("Doomed", *ids)
+    with engine.begin() as tx:
+        return Doomed(UnitOfWork(tx, datetime.now(UTC)), world.workspace_id, ids)
+
+
+@contextmanager
+def started_workers(database_url: str, faults: Path, batch_rows: int) -> Iterator[Callable[[], int]]:
+    """Give a function that starts a worker, waits for its end and returns its exit code."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.delete_workers", database_url, str(batch_rows)],
+        env={**os.environ, "INGEST_FAULT_DIR": str(faults)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        bufsize=1,
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        to_server, from_server = server.stdin, server.stdout
+
+        def end_of_next() -> int:
+            to_server.write("\n")
+            # Without the log's lines, which go the same way.
+            return int(next(line for line in from_server if line.strip().lstrip("-").isdigit()))
+
+        yield end_of_next
+        to_server.close()
