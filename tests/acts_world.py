@@ -217,3 +217,10 @@ class World:
                 "select args from job where workspace_id = :workspace_id and name = :name order by id", name=name
             )
         ]
+
+    def timers(self) -> list[tuple[int, datetime]]:
+        """Return whose snoozed conversations wait to wake, and until when, oldest first."""
+        found = self.rows(
+            "select args, due_at from job where workspace_id = :workspace_id and name = 'end_snooze' order by id"
+        )
+        return [(row.args["contact_id"], row.due_at) for row in found]

@@ -11,8 +11,12 @@ from sqlalchemy import Connection
 
 from ingest.domain.actors import Actor
 from ingest.domain.blocks import BlockTerms
+from ingest.domain.fields import read_changes
 from ingest.domain.refusals import Conflict, NotAllowed, NotFound
+from ingest.jobs.contact_types import EndSnooze
 from ingest.pipeline.block import block_contacts
+from ingest.pipeline.contacts import Editor, update_contact
+from ingest.pipeline.contacts_conversations import end_snooze
 from ingest.pipeline.merge import MergeRequest, merge_contacts
 from ingest.pipeline.unmerge import undo_merge, unmerge_contact
 from tests.acts_world import World
@@ -54,6 +58,11 @@ def owner(world: World, table: str, row_id: int) -> int:
 
 def tags(world: World, contact_id: int) -> set[int]:
     return {row.tag_id for row in world.rows("select tag_id from contact_tag where contact_id = :id", id=contact_id)}
+
+
+def keys(world: World, contact_id: int) -> set[tuple[str, bool]]:
+    found = world.rows("select key, is_primary from contact_key where contact_id = :id", id=contact_id)
+    return {(row.key, row.is_primary) for row in found}
 
 
 def test_A64_undo_leaves_everything_as_if_there_had_been_no_merge(world: World) -> None:
@@ -203,6 +212,64 @@ def test_B33_what_two_merges_brought_goes_only_with_the_last_of_them(world: Worl
     unmerge(world, kept, third)
     assert tags(world, kept) == set()
     assert world.scalar("select count(*) from contact_key where contact_id = :id", id=kept) == 0
+
+
+def test_B34_a_key_that_a_later_merge_picked_goes_with_the_last_of_the_two(world: World) -> None:
+    kept = world.make_contact(phone=PHONE)
+    second, third = world.make_contact(phone=OTHER_PHONE), world.make_contact()
+    merge(world, kept, second)
+    merge(world, kept, third, chosen={"phone": OTHER_PHONE})
+    unmerge(world, kept, second)
+    assert keys(world, kept) == {("tel:" + PHONE, False), ("tel:" + OTHER_PHONE, True)}
+    unmerge(world, kept, third)
+    assert keys(world, kept) == {("tel:" + PHONE, True)}
+
+
+def test_B34_a_number_that_was_typed_stays_findable_while_another_merge_covers_it(world: World) -> None:
+    kept, second, third = world.make_contact(), world.make_contact(phone=PHONE), world.make_contact(phone=OTHER_PHONE)
+    merge(world, kept, second, chosen={"phone": None})
+    editor = Editor(world.workspace_id, "user", 7)
+    update_contact(world.uow(), editor, kept, read_changes({"phone": PHONE}, {}))
+    merge(world, kept, third, chosen={"phone": OTHER_PHONE})
+    unmerge(world, kept, second)
+    assert keys(world, kept) == {("tel:" + PHONE, False), ("tel:" + OTHER_PHONE, True)}
+    unmerge(world, kept, third)
+    assert (world.contact(kept).phone, keys(world, kept)) == (PHONE, {("tel:" + PHONE, True)})
+
+
+def test_B34_a_conversation_that_has_gone_with_another_contact_does_not_come_back(world: World) -> None:
+    kept, second, third = world.make_contact(), *(world.make_contact(conversation="snoozed") for _ in range(2))
+    world.run("update conversation set status = 'open' where contact_id = :id", id=third)
+    world.run("update contact set status = 'open' where id = :id", id=third)
+    merge(world, kept, second)
+    merge(world, kept, third)
+    unmerge(world, kept, second)
+    unmerge(world, kept, third)
+    row = world.contact(kept)
+    (own,) = world.rows("select id, status from conversation where contact_id = :id", id=kept)
+    assert (row.conversation_id, row.status, own.status) == (own.id, "closed", "closed")
+
+
+def test_B25_and_B58_a_snoozed_conversation_wakes_with_whoever_has_it(world: World) -> None:
+    until = world.now + timedelta(hours=1)
+    kept = world.make_contact(conversation="closed")
+    absorbed = world.make_contact(conversation="snoozed", snoozed_until=until)
+    merge_id = merge(world, kept, absorbed, actor=ME)
+    assert world.timers() == [(kept, until)]
+    undo_merge(world.uow(), world.workspace_id, merge_id, ME)
+    assert world.timers() == [(kept, until), (absorbed, until)]
+
+
+def test_B58_a_conversation_that_comes_back_snoozed_wakes_though_its_time_had_come_meanwhile(world: World) -> None:
+    until = world.now + timedelta(hours=1)
+    kept = world.make_contact(conversation="snoozed", snoozed_until=until)
+    absorbed = world.make_contact(conversation="open")
+    merge(world, kept, absorbed)
+    world.now += timedelta(hours=2)
+    unmerge(world, kept, absorbed)
+    assert (world.contact(kept).status, world.timers()) == ("snoozed", [(kept, until)])
+    assert end_snooze(world.uow(), EndSnooze(world.workspace_id, kept))
+    assert world.contact(kept).status == "open"
 
 
 def test_B33_a_nested_one_comes_out_with_the_one_that_holds_it(world: World) -> None:

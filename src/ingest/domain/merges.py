@@ -233,16 +233,28 @@ class Support:
     tag_ids: Mapping[int, int] = field(default_factory=dict)
 
 
-def remaining_support(others: Iterable[tuple[int, Snapshot]]) -> Support:
-    """Return which of the other merges still brings which key and tag: what it holds up stays when another goes."""
+def remaining_support(others: Iterable[tuple[int, Snapshot, Mapping[str, Values]]]) -> Support:
+    """Return which of the other merges still brings which key and tag: what it holds up stays when another goes.
+
+    Of each, its absorbed contact and its changes. A merge whose phone or email was picked holds up the key of it.
+    """
     keys: dict[str, int] = {}
     tag_ids: dict[int, int] = {}
-    for merge_id, absorbed in others:
-        for key in absorbed.keys:
-            keys.setdefault(key["key"], merge_id)
+    for merge_id, absorbed, changes in others:
+        for key in (*(each["key"] for each in absorbed.keys), *_changed_keys(changes, "after")):
+            keys.setdefault(key, merge_id)
         for tag_id in absorbed.tag_ids:
             tag_ids.setdefault(tag_id, merge_id)
     return Support(keys, tag_ids)
+
+
+def covered_keys(changes: Mapping[str, Values]) -> list[str]:
+    """Return the keys of the phone and email that a merge has covered with others: they come back when it goes."""
+    return _changed_keys(changes, "before")
+
+
+def _changed_keys(changes: Mapping[str, Values], side: str) -> list[str]:
+    return primary_keys(*(changes[name][side] if name in changes else None for name in ("phone", "email")))
 
 
 def may_undo(merged_at: datetime, now: datetime, *, is_own: bool, has_news: bool) -> bool:

@@ -6,6 +6,7 @@ meanwhile wait for the same locks: they land before the commit and move, or afte
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from ingest.domain.actors import API, Actor
@@ -20,6 +21,7 @@ from ingest.domain.merges import (
     shared_keys,
 )
 from ingest.domain.refusals import Conflict, Gone, Invalid, NotAllowed, NotFound, Refused
+from ingest.jobs.contact_types import EndSnooze
 from ingest.jobs.types import DetectDuplicates
 from ingest.store import merge_moves, merges
 from ingest.store.contacts import lock_contacts
@@ -141,6 +143,10 @@ def _merge(uow: UnitOfWork, request: MergeRequest, kept: Snapshot, absorbed: Sna
     _merge_rows(uow, pair, plan, kept, absorbed)
     merge_moves.add_event(uow.tx, pair, kept.id, "contact.merged", {"merge_id": merge_id, "absorbed_id": absorbed.id})
     merges.finish_record(uow.tx, request.workspace_id, merge_id, plan)
+    current = plan.conversation
+    if current.snoozed_until is not None and current.current_id != kept.row["conversation_id"]:
+        # The absorbed contact's own job for it finds nobody.
+        uow.add_job(EndSnooze(pair.workspace_id, kept.id), due_at=datetime.fromisoformat(current.snoozed_until))
     uow.add_job(DetectDuplicates(request.workspace_id, (kept.id,)))
     return merge_id
 

@@ -1,11 +1,14 @@
 """Step `merge`, the way back: undo a merge as if it had not been, or take an absorbed contact out again later."""
 
 from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
 
 from ingest.domain.actors import API, Actor
 from ingest.domain.merges import (
     Merged,
     Snapshot,
+    covered_keys,
     may_undo,
     primary_keys,
     reach_through,
@@ -14,6 +17,7 @@ from ingest.domain.merges import (
     withdraw,
 )
 from ingest.domain.refusals import Conflict, Gone, NotAllowed, NotFound
+from ingest.jobs.contact_types import EndSnooze
 from ingest.jobs.types import DetectDuplicates
 from ingest.store import merge_moves, merges, unmerge_moves
 from ingest.store.contacts import LockedContact, lock_contacts
@@ -125,28 +129,37 @@ def _take_apart(uow: UnitOfWork, workspace_id: int, record: Record, actor: Actor
 
 def _give_fields_back(uow: UnitOfWork, pair: Pair, record: Record, kept: Snapshot, before: Snapshot) -> None:
     others = merges.list_other_records(uow.tx, pair.workspace_id, pair.kept_id, pair.merge_id)
-    for other in others:
-        revised = reach_through(other.changes, record.changes, pair.merge_id)
-        if revised is not None:
-            merges.set_changes(uow.tx, pair.workspace_id, other.id, revised)
+    layers = {other.id: _reach_through(uow, pair, record, other) for other in others}
     values = withdraw(record.changes, kept, pair.merge_id)
     flag = (before if "phone" in values else kept).row["phone_valid"]
     merge_moves.set_profile(uow.tx, pair, kept, values, phone_valid=flag)
     phone, email = (values[name][0] if name in values else kept.value(name) for name in ("phone", "email"))
     lost = Lost(frozenset(record.added_keys), frozenset(record.added_tag_ids))
-    support = remaining_support((other.id, merges.read_snapshot(other.absorbed_snapshot)) for other in others)
+    support = remaining_support(
+        (other.id, merges.read_snapshot(other.absorbed_snapshot), layers[other.id]) for other in others
+    )
     unmerge_moves.hand_over(uow.tx, pair, support, lost, record.merged_at)
     own_keys = primary_keys(phone, email)
-    unmerge_moves.drop_keys(uow.tx, pair, lost.keys - support.keys.keys() - set(own_keys))
+    covered = {key for changes in layers.values() for key in covered_keys(changes)}
+    unmerge_moves.drop_keys(uow.tx, pair, lost.keys - support.keys.keys() - covered.union(own_keys))
     unmerge_moves.drop_tags(uow.tx, pair, lost.tag_ids - support.tag_ids.keys(), record.merged_at)
     merge_moves.set_primary_keys(uow.tx, pair, own_keys)
+
+
+def _reach_through(uow: UnitOfWork, pair: Pair, record: Record, other: Record) -> Mapping[str, Any]:
+    """Return another merge's changes, without what the one that is taken out had put under them."""
+    revised = reach_through(other.changes, record.changes, pair.merge_id)
+    if revised is None:
+        changes: Mapping[str, Any] = other.changes
+        return changes
+    merges.set_changes(uow.tx, pair.workspace_id, other.id, revised)
+    return revised
 
 
 def _restore_conversations(uow: UnitOfWork, pair: Pair, kept: Snapshot, absorbed: Snapshot) -> None:
     """Give both contacts the conversation they had, with its status, as if they had never been merged."""
     for each in (kept, absorbed):
-        if each.row["status"] != "closed":
-            unmerge_moves.reopen(uow.tx, pair, each.id, each.row["conversation_id"], each.row["status"])
+        _reopen(uow, pair, each)
     unmerge_moves.release(uow.tx, pair, absorbed.row["status"], absorbed.row["snoozed_until"])
     unmerge_moves.settle_kept(uow.tx, pair, kept.row["conversation_id"], kept.row["snoozed_until"])
 
@@ -159,9 +172,21 @@ def _part_conversations(uow: UnitOfWork, pair: Pair, record: Record, kept: Snaps
         continued_id = unmerge_moves.continue_conversation(uow.tx, pair, left, current_id, record.merged_at)
         current_id = continued_id if current_id in left.conversation_ids else current_id
     elif current_id in left.conversation_ids:
+        # The one that it had before may have gone with another that was taken out meanwhile.
         current_id, snoozed_until = before.row["conversation_id"], before.row["snoozed_until"]
-        if before.row["status"] != "closed":
-            unmerge_moves.reopen(uow.tx, pair, before.id, current_id, before.row["status"])
+        own_id = unmerge_moves.find_own(uow.tx, pair, current_id)
+        if own_id is not None and own_id == current_id:
+            _reopen(uow, pair, before)
+        current_id = own_id
     unmerge_moves.close_all(uow.tx, pair)
     unmerge_moves.release(uow.tx, pair, "closed", None)
     unmerge_moves.settle_kept(uow.tx, pair, current_id, snoozed_until)
+
+
+def _reopen(uow: UnitOfWork, pair: Pair, before: Snapshot) -> None:
+    """Give a party's conversation its former status back. Its time to wake may have come and gone meanwhile."""
+    if before.row["status"] != "closed":
+        unmerge_moves.reopen(uow.tx, pair, before.id, before.row["conversation_id"], before.row["status"])
+    if before.row["snoozed_until"] is not None:
+        until = datetime.fromisoformat(before.row["snoozed_until"])
+        uow.add_job(EndSnooze(pair.workspace_id, before.id), due_at=until)

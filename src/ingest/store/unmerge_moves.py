@@ -97,6 +97,10 @@ FOLLOW = {
     """)  # noqa: S608 - names of ours
     for table in ("message", "contact_event", "comment")
 }
+FIND_OWN = text("""
+    select id from conversation where workspace_id = :workspace_id and contact_id = :kept_id
+    order by id is not distinct from cast(:id as bigint) desc, id desc limit 1
+""")
 CLOSE_ALL = text("""
     update conversation
     set status = 'closed', closed_at = :now, closed_source = 'unmerge', closed_by = cast(:actor_id as bigint)
@@ -215,6 +219,12 @@ def continue_conversation(
     for statement in FOLLOW.values():
         tx.execute(statement, pair.given(conversation_id=new_id, ids=list(left.conversation_ids)))
     return new_id
+
+
+def find_own(tx: Connection, pair: Pair, conversation_id: int | None) -> int | None:
+    """Return this conversation if the kept contact has it, else its newest one, or None."""
+    own_id: int | None = tx.scalar(FIND_OWN, pair.given(id=conversation_id))
+    return own_id
 
 
 def close_all(tx: Connection, pair: Pair) -> None:
