@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pkgutil import iter_modules
@@ -9,6 +10,7 @@ from pkgutil import iter_modules
 import structlog
 from celery import Celery
 from celery.bin.celery import celery
+from celery.exceptions import SecurityWarning
 
 import workers
 from ingest.errors import BadSetting
@@ -54,6 +56,8 @@ def worker(queues: Sequence[str]) -> None:
         "--loglevel", settings.log_level,
         "--without-gossip", "--without-mingle", "--without-heartbeat",
     ]  # fmt: skip
+    # Celery warns root of pickled messages; here only JSON is accepted.
+    warnings.simplefilter("ignore", SecurityWarning)
     sys.exit(_run(app, arguments))
 
 
@@ -72,7 +76,8 @@ def beat() -> None:
     settings = read_settings()
     look_at_broker(settings)
     app = make_worker(WorkerProcess(settings, "beat"))
-    app.Beat(scheduler="celery.beat:Scheduler", max_interval=1, loglevel=settings.log_level.upper()).run()
+    level = settings.log_level.upper()
+    app.Beat(scheduler="celery.beat:Scheduler", max_interval=1, loglevel=level, quiet=True).run()
 
 
 def look_at_broker(settings: Settings) -> None:

@@ -14,6 +14,7 @@ from ingest.jobs.types import DetectDuplicates
 from ingest.store import contact_keys as keys
 from ingest.store import suggestions
 from ingest.store.contact_keys import Contact, WorkspaceKey
+from ingest.store.planning import prefer_lookups
 from ingest.store.suggestions import OpenedSuggestion, WorkspacePair
 from ingest.store.unit_of_work import UnitOfWork
 
@@ -38,6 +39,7 @@ def detect_duplicates(uow: UnitOfWork, jobs: Sequence[DetectDuplicates]) -> Dete
     workspace_ids = {job.workspace_id for job in jobs}
     contacts = sorted({(job.workspace_id, contact_id) for job in jobs for contact_id in job.contact_ids})
     done = Detected()
+    prefer_lookups(uow.tx)
     keys.lock_detection(uow.tx, workspace_ids)
     stale = _take_stale_keys(uow, workspace_ids)
     for batch in _batches(contacts) or [[]]:
@@ -53,6 +55,7 @@ def sweep_duplicates(
 
     Returns the id to go on after, None when all are done; start with 0. It repairs what a lost job has left behind.
     """
+    prefer_lookups(uow.tx)
     keys.lock_detection(uow.tx, {workspace_id})
     if after_contact_id == 0:
         keys.mark_abandoned_keys(uow.tx, workspace_id)

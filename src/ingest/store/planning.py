@@ -1,4 +1,4 @@
-"""How the message path wants its statements planned: by looking keys up in indexes, whatever the statistics say.
+"""How the message path and detection want their statements planned: by looking keys up in indexes, whatever the statistics say.
 
 Its statements are prepared, and a plan made while a table was small is kept while the table grows by thousands of rows a
 second, until somebody analyzes it. Every one of them joins a set of at most a few hundred keys to indexed tables, for
