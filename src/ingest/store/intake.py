@@ -5,7 +5,7 @@ single statement in autocommit mode it is one round trip and one transaction.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import accumulate
 
@@ -13,6 +13,7 @@ import msgspec
 from psycopg import AsyncConnection
 
 from ingest.jobs.types import ResolveRequests
+from ingest.store.arrays import array_text
 
 
 class RawRequest(msgspec.Struct, frozen=True, array_like=True):
@@ -104,22 +105,17 @@ async def add_intake_rows(connection: AsyncConnection[object], rows: Sequence[In
     await connection.execute(
         ADD_ROWS,
         (
-            _array(workspace_id for workspace_id, _, _ in tallies),
-            _array(channel_id for _, channel_id, _ in tallies),
-            _array(count for _, _, count in tallies),
+            array_text([workspace_id for workspace_id, _, _ in tallies]),
+            array_text([channel_id for _, channel_id, _ in tallies]),
+            array_text([count for _, _, count in tallies]),
             b"".join([row.body for row in rows]),
-            _array(row.workspace_id for row in rows),
-            _array(1 + end - size for end, size in zip(ends, sizes, strict=True)),
-            _array(sizes),
-            _array(row.weight for row in rows),
-            _array(row.trace_id.hex() for row in rows),
+            array_text([row.workspace_id for row in rows]),
+            array_text([1 + end - size for end, size in zip(ends, sizes, strict=True)]),
+            array_text(sizes),
+            array_text([row.weight for row in rows]),
+            array_text([row.trace_id.hex() for row in rows]),
         ),
     )
-
-
-def _array(values: Iterable[int | str]) -> str:
-    """Return the values as PostgreSQL writes an array of them; none needs quoting."""
-    return f"{{{','.join(map(str, values))}}}"
 
 
 def split_requests(body: bytes, pieces: int) -> list[tuple[bytes, int]]:
