@@ -18,7 +18,7 @@ OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 
 
 async def played(
-    plan: Plan, answer: Answer, stop_after: float | None = None
+    plan: Plan, answer: Answer, stop: asyncio.Event | None = None
 ) -> tuple[Report, list[tuple[str, int | None]]]:
     """Return the report and the record of a run against a server that answers its nth request with `answer(n)`."""
     numbers = itertools.count(1)
@@ -42,12 +42,12 @@ async def played(
         Delivery(target, draft, raw_request(target.url, SimulatedRequest(b"{}")))
         for draft in drafts("t", 10, plan.seed)
     )
-    stop = asyncio.Event()
-    if stop_after is not None:
-        asyncio.get_running_loop().call_later(stop_after, stop.set)
     async with server:
         report = await send_traffic(
-            requests, plan, lambda each, status, _seconds: recorded.append((each.draft.external_id, status)), stop
+            requests,
+            plan,
+            lambda each, status, _seconds: recorded.append((each.draft.external_id, status)),
+            stop or asyncio.Event(),
         )
     return report, recorded
 
@@ -102,10 +102,17 @@ def test_waiting_for_a_connection_counts_as_latency() -> None:
 
 
 def test_stop_ends_an_endless_run() -> None:
+    stop = asyncio.Event()
+
+    async def tenth_stops(number: int) -> bytes:
+        if number == 10:
+            stop.set()
+        return OK
+
     started = time.monotonic()
-    report, _recorded = asyncio.run(played(Plan(rate=50), at_once, stop_after=0.3))
+    report, _recorded = asyncio.run(played(Plan(rate=50), tenth_stops, stop))
     assert time.monotonic() - started < 5
-    assert 5 < report.accepted < 40
+    assert 10 <= report.accepted < 40
 
 
 def test_seconds_end_a_run() -> None:
