@@ -79,3 +79,14 @@ def test_remote_control_is_off_and_bells_carry_nothing(app: Celery) -> None:
     assert PINNED["worker_enable_remote_control"] is False
     assert (app.conf.task_send_sent_event, app.conf.worker_send_task_events) == (False, False)
     assert app.conf.result_backend is None
+
+
+@pytest.mark.parametrize(("role", "seconds"), [("publisher", 1), ("worker", 5)])
+def test_bells_to_rabbitmq_are_confirmed_in_time_and_a_connection_that_broke_is_replaced(
+    role: str, seconds: int
+) -> None:
+    app = make_celery("amqp://localhost:1", "test", role)
+    options = app.connection_for_write().transport_options
+    assert (options["confirm_publish"], options["read_timeout"]) == (True, seconds)
+    assert (app.conf.task_publish_retry, app.conf.task_publish_retry_policy["max_retries"]) == (True, 1)
+    assert app.conf.broker_heartbeat > 0

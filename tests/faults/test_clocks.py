@@ -2,7 +2,6 @@
 
 # ruff: noqa: N802 - the names carry the rows of the fault matrix
 
-import time
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,8 +11,7 @@ import pytest
 from ingest.simulators.traffic import Plan
 from tests.faults.judging import judged
 from tests.faults.record import SEED, Row
-from tests.faults.world import FaultySystem, faulty_system, python
-from tests.system import until
+from tests.faults.world import faulty_system, python, timer_delay
 
 pytestmark = [pytest.mark.faults, pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -35,18 +33,6 @@ def off_by(skew: str, *arguments: str) -> tuple[str, ...]:
         "-m", "ingest", *arguments,
         LD_PRELOAD=str(library), FAKETIME=skew, FAKETIME_DONT_FAKE_MONOTONIC="1", DONT_FAKE_MONOTONIC="1",
     )  # fmt: skip
-
-
-def timer_delay(system: FaultySystem) -> float:
-    """Return how many seconds too late a timer is worked off, which nobody rings for but the beat, by way of the upkeep."""
-    timer = system.scalar(
-        "insert into job (workspace_id, queue, name, args, due_at) values (:w, 'resolve', 'apply_effects', "
-        "'{\"channel_ids\": []}', now() + interval '1 second') returning id",
-        w=system.workspace_id,
-    )
-    began = time.monotonic()
-    until(lambda: not system.rows("select 1 from job where id = :id", id=timer), 20, 0.02)
-    return max(0.0, time.monotonic() - began - 1)
 
 
 @pytest.mark.parametrize("skew", ["+1h", "-1h", "+2m", "-2m"])

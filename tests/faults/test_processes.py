@@ -18,7 +18,7 @@ from ingest.simulators.traffic import Plan
 from tests.faults.balancer import Balancer
 from tests.faults.judging import judged, rounded
 from tests.faults.record import SEED, Figures, Row, record
-from tests.faults.world import FaultySystem, faulty_system, percentile, python
+from tests.faults.world import FaultySystem, faulty_system, percentile, python, set_timer, timer_delay
 from tests.system import free_port, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.processes, pytest.mark.timeout(300)]
@@ -112,19 +112,12 @@ def test_K5_the_beat_is_killed_every_three_seconds_and_there_are_two() -> None:
         chance, kills, delays = random.Random(SEED), 0, []
         started = time.monotonic()
         while time.monotonic() - started < 40:
-            # A timer: nobody rings for it but the beat.
-            due = system.scalar(
-                "insert into job (workspace_id, queue, name, args, due_at) values (:w, 'resolve', 'apply_effects', "
-                "'{\"channel_ids\": []}', now() + interval '1 second') returning id",
-                w=system.workspace_id,
-            )
-            began = time.monotonic()
+            timer = set_timer(system)
             if kills < (time.monotonic() - started) / 3:
                 beats = [pid for name, pid in system.supervisor.pids().items() if name.startswith("beat")]
                 system.kill(*chance.sample(beats, min(1, len(beats))))
                 kills += 1
-            until(lambda due=due: not system.rows("select 1 from job where id = :id", id=due), 20, interval=0.02)
-            delays.append(max(0.0, time.monotonic() - began - 1))
+            delays.append(timer_delay(system, timer))
         effects = system.output.count('"effects.applied"')
         told = rounded(
             {

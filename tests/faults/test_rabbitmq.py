@@ -12,6 +12,7 @@ from ingest.simulators.traffic import Plan
 from tests.faults.record import SEED, Row
 from tests.faults.test_broker_network import Fault, cut, delay, drop_replies, half_open, throttle
 from tests.faults.trial import trial
+from tests.faults.world import timer_delay
 from tests.system import System, running_system
 
 pytestmark = [pytest.mark.faults, pytest.mark.processes, pytest.mark.timeout(600)]
@@ -19,6 +20,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.processes, pytest.mark.timeout(600
 GIVEN_URL = os.environ.get("FAULTS_RABBITMQ_URL", "")
 PLAN = Plan(rate=50, senders=1000, connections=32)
 RESTARTS = 3
+TIMER_SECONDS = 5.0
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,7 @@ def test_Q1_rabbitmq_restarts_under_load(system: System, node: Node | None, end:
                 getattr(node, end)()
                 node.start()
     assert run.during()[1] == 0.0
+    assert timer_delay(system) < TIMER_SECONDS
 
 
 @pytest.mark.parametrize(
@@ -79,6 +82,8 @@ def test_Q4_a_bad_network_to_rabbitmq_loses_nothing(system: System, fault: Fault
                 each.heal()
         run.more["connections reset"] = sum(each.cut + each.dropped for each in (*web, *worker)) - before
     assert run.during()[1] == 0.0
+    # No message comes in any more, so nobody but the beat rings.
+    assert timer_delay(system) < TIMER_SECONDS
 
 
 def test_K4_processes_killed_every_three_seconds_with_rabbitmq(system: System) -> None:

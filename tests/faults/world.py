@@ -150,6 +150,25 @@ class FaultySystem(System):
         return [row.reason for row in self.rows("select reason from dead_letter order by id")]
 
 
+def set_timer(system: System) -> int:
+    """Add a job that is due in a second, of which nobody says so but the beat, by way of the upkeep; return its id."""
+    return int(
+        system.scalar(
+            "insert into job (workspace_id, queue, name, args, due_at) values (:w, 'resolve', 'apply_effects', "
+            "'{\"channel_ids\": []}', now() + interval '1 second') returning id",
+            w=system.workspace_id,
+        )
+    )
+
+
+def timer_delay(system: System, timer: int | None = None) -> float:
+    """Return how many seconds too late a timer is worked off, one that was set just now. Fails after 20 s."""
+    began = time.monotonic()
+    wanted = set_timer(system) if timer is None else timer
+    until(lambda: not system.rows("select 1 from job where id = :id", id=wanted), 20, 0.02)
+    return max(0.0, time.monotonic() - began - 1)
+
+
 def is_gone(pid: int) -> bool:
     """Return whether a process has ended; a zombie has."""
     try:

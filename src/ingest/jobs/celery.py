@@ -44,6 +44,8 @@ PINNED: dict[str, Any] = {
     "worker_hijack_root_logger": False,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
+    # RabbitMQ's: a consumer whose connection is gone without a word hears of it after two of them.
+    "broker_heartbeat": 5,
     "enable_utc": True,
     "timezone": "UTC",
 }
@@ -61,7 +63,9 @@ def make_celery(broker_url: str, prefix: str, role: str) -> Celery:
         PINNED,
         task_queues=[Queue(name, Exchange(name, type="direct"), routing_key=name, durable=True) for name in QUEUES],
         task_default_queue=QUEUES[-1],
-        task_publish_retry=False,
+        # A Redis client opens a new connection by itself; one to RabbitMQ that broke is only replaced for a second attempt.
+        task_publish_retry=broker_url.startswith("amqp"),
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
         broker_connection_timeout=1 if role == "publisher" else 5,
         broker_transport_options=transport_options(broker_url, prefix, role),
     )
@@ -71,8 +75,14 @@ def make_celery(broker_url: str, prefix: str, role: str) -> Celery:
 def transport_options(broker_url: str, prefix: str, role: str) -> dict[str, Any]:
     """Return the transport's options: short waits for those who publish, quick restoring for those who consume."""
     if broker_url.startswith("amqp"):
-        # A bell that cannot be confirmed in a second is rung again by the beat.
-        return {"confirm_publish": False, "connect_timeout": 1, "read_timeout": None, "write_timeout": 1}
+        # Whoever rings waits for the answer: over a connection whose other end is gone without a word, bells would vanish for
+        # as long as the process lives.
+        return {
+            "confirm_publish": True,
+            "connect_timeout": 1,
+            "read_timeout": 1 if role == "publisher" else 5,
+            "write_timeout": 1,
+        }
     return {
         # Waiting for bells has a limit of its own, so this is how long a worker stands still over a connection whose other
         # end is gone without a word.

@@ -110,7 +110,7 @@ class CeleryPublisher:
     def _publish(self, queue: str) -> None:
         try:
             # No bell expires: that would be judged by the worker's clock against ours, and the clocks of machines differ.
-            self._app.send_task(task_name(queue), queue=queue, ignore_result=True, retry=False)
+            self._app.send_task(task_name(queue), queue=queue, ignore_result=True)
         except (OperationalError, OSError) as away:
             log.warning("bell.lost", queue=queue, error=type(away).__name__)
             # Leave a dead broker alone for a moment; the beat rings for what is due.
