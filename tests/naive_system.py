@@ -3,13 +3,16 @@
 Its broker options are the kindest there are: what a lost worker held is restored after five seconds instead of an hour.
 """
 
+import json
 import os
 import subprocess
 import sys
+import time
+from base64 import b64decode
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
 
@@ -21,7 +24,7 @@ from redis.retry import Retry
 from benchmarks.bodies import PHONE_NUMBER_ID, SECRET
 from ingest.simulators.traffic import Target
 from ingest.supervise import ProcessLine
-from tests.system import System
+from tests.system import System, ids_in
 
 VISIBILITY_SECONDS = 5
 # Of two pool processes on a busy machine.
@@ -78,6 +81,17 @@ class NaiveSystem(System):
             return int(broker.llen("naive")) + int(broker.hlen("unacked"))
         return 1
 
+    def held(self) -> set[str]:
+        """Return the ids of the messages that the broker holds, looked at twice: a task is nowhere while it is handed out."""
+        found: set[str] = set()
+        for _ in range(2):
+            with self._broker() as broker:
+                tasks = [*broker.lrange("naive", 0, -1), *(json.loads(each)[0] for each in broker.hvals("unacked"))]
+            bodies = (each["body"] for each in map(_task, tasks))
+            found |= ids_in(json.loads(b64decode(each))[0][0].encode() for each in bodies)
+            time.sleep(1)
+        return found
+
     def clear(self) -> None:
         """Throw away what the worker never came to in an earlier load."""
         with self._broker() as broker:
@@ -101,3 +115,8 @@ class NaiveSystem(System):
         return Counter(
             row.external_id.removeprefix("wamid.") for row in self.rows("select external_id from naive_message")
         )
+
+
+def _task(message: Any) -> Any:
+    """Return a task's message: text in the queue, an object among those taken."""
+    return json.loads(message) if isinstance(message, bytes) else message

@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -402,6 +403,12 @@ class System:
             self.scalar("select coalesce(sum(weight), 0) from job where queue = 'resolve' and body is not null")
         )
 
+    def held(self) -> set[str]:
+        """Return the ids of the messages that wait in the database."""
+        return ids_in(
+            row.body for row in self.rows("select body from job where queue = 'resolve' and body is not null")
+        )
+
     def oldest_waiting_seconds(self) -> float:
         """Return how long the oldest request has waited that is not worked off, in the database or in the spool."""
         spooled = [int(path.name.partition("-")[0]) for path in self.spool.glob("*.spool")]
@@ -520,6 +527,11 @@ def until(condition: Callable[[], object], seconds: float, interval: float = 0.1
     while not condition():
         assert time.monotonic() < deadline, "it has not happened in time"
         time.sleep(interval)
+
+
+def ids_in(requests: Iterable[bytes]) -> set[str]:
+    """Return the ids of the messages in requests to a WhatsApp channel, as the load names them."""
+    return {found.decode() for each in requests for found in re.findall(rb'wamid\.([^"]+)"', each)}
 
 
 def free_port() -> int:

@@ -22,6 +22,9 @@ from benchmarks.report import PACKAGES, machine
 SEED = int(os.environ.get("FAULTS_SEED", "1"))
 RESULTS = "results.jsonl"
 DEFAULT_OUT = Path("docs/benchmarks/faults")
+# When a row is run: with every test run, by `make faults`, or there and only with
+# FAULTS_SOAK_SECONDS or FAULTS_LONG.
+QUICK, NIGHTLY, SOAK = "quick", "nightly", "soak"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Row:
     fault: str
     expected: str
     case: str = ""
+    when: str = NIGHTLY
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,14 @@ def record(row: Row, figures: Figures, *, load: str, system: str = "ours") -> No
         return
     known = machine()
     line = {
-        **{"row": row.id, "case": row.case, "fault": row.fault, "expected": row.expected, "system": system},
+        **{
+            "row": row.id,
+            "case": row.case,
+            "fault": row.fault,
+            "expected": row.expected,
+            "system": system,
+            "when": row.when,
+        },
         **{
             "figures": asdict(figures),
             "load": load,

@@ -1,37 +1,72 @@
-"""The table of the fault matrix, from the recorded lines.
+"""The page of the fault matrix, from the recorded lines.
 
 Example: python -m tests.faults.report, which reads docs/benchmarks/faults/results.jsonl, writes docs/benchmarks/faults.md
-and prints the table. FAULTS_OUT names another directory; the page is then written beside it.
+and prints its tables. FAULTS_OUT names another directory; the page is then written beside it.
 """
 
 import json
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tests.faults.record import DEFAULT_OUT, RESULTS
+from tests.faults.record import DEFAULT_OUT, NIGHTLY, RESULTS
 
 PREFACE = """# Faults
 
-Written by `make faults`: processes, servers and networks are killed, stopped, cut off and filled up under load, and a
-checker says what became of every message. The load generator keeps its own record of every answer; the checker compares
-it with the database. Absolute times belong to the machine.
-
-- *lost*: answered 2xx, and nowhere to be found when nothing waits any more. *twice*: stored in two rows. *phantom*: stored
-  though refused. *orphans*: rows without the row they belong to. What got no answer may be stored or not, once at most.
-- *recovery*: seconds from the fault's end until the oldest waiting request was younger than two seconds, and the bound
-  that the run asserts; bold where it took longer. A machine that is busy with other things makes it longer.
-- *p99*: of the answers to requests that were due during the fault, in milliseconds from when they were due. *non-2xx*:
-  share of these requests that were refused or got no answer; providers send them again.
-- *naive*: the same load and fault on one Celery task a webhook (late acknowledgement, rejected when its worker is lost,
-  restored after five seconds): accepted messages it lost, and messages it stored twice. Its table has the same unique key.
+What becomes of messages when something breaks. Each row below is one run: the whole system in real processes, with its own
+PostgreSQL and broker, under a load of webhook calls; then something is killed, stopped, cut off or filled up, and at the
+end a checker says what became of every message. The load generator keeps its own record of every answer it got; the
+checker compares that with the database. `make faults` does all of this again and writes this page. Absolute times belong
+to the machine named at the end.
 """
+LEGEND = """
+How to read the tables:
+
+- *accepted*: messages whose webhook call was answered 2xx (in the rows X: messages that were to be deleted).
+- *lost*: accepted, and nowhere to be found when nothing waits any more. *twice*: stored in two rows. *phantom*: stored
+  though refused. *orphans*: rows without the row they belong to. A message that got no answer may be stored or not, but
+  once at most. A run in which any of the four is not 0 fails.
+- *recovery*: seconds from the fault's end until no accepted message had waited for two seconds or more; in brackets the
+  most that the run allows. Bold: it took longer, and the run failed.
+- *p99*: milliseconds within which 99 of 100 calls were answered, counted from when each was due: in the rows K1,
+  K2, K4, K6, Q, D1, D2, D7 and N of the calls during the fault, in the others of all calls of the run.
+- *not 2xx*: share of these calls that were refused or got no answer. Providers send them again; so does the checker in K1.
+- *when*: *quick* rows run with every `make test`, *nightly* ones with `make faults`, *soak* ones there too, with
+  FAULTS_SOAK_SECONDS or FAULTS_LONG set.
+"""
+BESIDE = """## Beside a plain Celery application
+
+The same load and fault on *naive*, one Celery task a webhook: late acknowledgement, a task whose worker is lost is rejected
+and comes back, what a lost worker held is restored after five seconds instead of an hour, and a unique key on the message's
+id. *lost*: accepted, and neither stored nor in the broker any more. *waiting*: still in the broker 45 s after the load's end.
+*recovery* of naive: seconds until fewer than 200 tasks waited, which is two seconds' work.
+"""
+
+GROUPS = {
+    "K": "Processes are killed",
+    "G": "Processes are told to end",
+    "Q": "The broker fails",
+    "D": "PostgreSQL fails",
+    "E": "The spool's disk fails while PostgreSQL is away",
+    "N": "The network falls silent",
+    "M": "Messages are poisonous, too many, repeated or out of order",
+    "X": "Large deletions",
+    "W": "Clocks are wrong",
+    "V": "Two releases at once",
+    "F": "A long run",
+}
 HEAD = (
-    "| row | fault | expected | accepted | lost | twice | phantom | orphans | recovery s | p99 ms | non-2xx | "
-    "naive: lost, twice | more | seed |"
-)
+    "row", "what is done", "what must come of it", "accepted", "lost", "twice", "phantom", "orphans", "recovery s", "p99 ms",
+    "not 2xx", "more", "when", "seed",
+)  # fmt: skip
+BESIDE_HEAD = (
+    "row", "what is done", "ours: lost, twice of accepted", "recovery s", "naive: lost, twice of accepted", "waiting",
+    "recovery s",
+)  # fmt: skip
+WAITING = "still waiting"
 
 Line = Mapping[str, Any]
 
@@ -49,7 +84,7 @@ def newest(lines: Iterable[Line]) -> dict[tuple[str, str, str], Line]:
 
 def _order(key: tuple[str, str, str]) -> tuple[Any, ...]:
     letters, number = re.match(r"([A-Z]*)(\d*)", key[0]).groups()  # type: ignore[union-attr]
-    return ("KGQDEMWNXVF".find(letters), int(number or 0), key[1])
+    return ("".join(GROUPS).find(letters), int(number or 0), key[1])
 
 
 def render(lines: Iterable[Line]) -> str:
@@ -57,37 +92,72 @@ def render(lines: Iterable[Line]) -> str:
     known = newest(lines)
     ours = [line for (_, _, system), line in known.items() if system == "ours"]
     naive = {(row, case): line for (row, case, system), line in known.items() if system == "naive"}
-    parts = [PREFACE, HEAD, "|" + " --- |" * HEAD.count(" | ") + " --- |"]
-    parts += [_table_line(line, naive.get((line["row"], line["case"]))) for line in ours]
-    return "\n".join([*parts, "", *_footnotes(known.values())])
+    parts = [PREFACE, *_sums(ours, naive.values()), LEGEND]
+    for letter, group in groupby(ours, key=lambda line: line["row"][0]):
+        parts += [f"## {GROUPS[letter]}", "", *_table(HEAD, (_cells(line) for line in group)), ""]
+    pairs = [(line, naive[line["row"], line["case"]]) for line in ours if (line["row"], line["case"]) in naive]
+    if pairs:
+        parts += [BESIDE, *_table(BESIDE_HEAD, (_cells_beside(*pair) for pair in pairs)), ""]
+    return "\n".join([*parts, *_footnotes(known.values())])
 
 
-def _table_line(line: Line, naive: Line | None) -> str:
+def _sums(ours: Sequence[Line], naive: Iterable[Line]) -> list[str]:
+    """Return all rows in a sentence, and naive's in another."""
+    if not ours:
+        return []
+    lost, twice, phantom, orphans = (_sum(ours, name) for name in ("lost", "stored_twice", "phantom", "orphans"))
+    told = [
+        f"**{len(ours)} rows, {_sum(ours, 'accepted'):,} messages: {lost} lost, {twice} stored twice, {phantom} phantoms, "
+        f"{orphans} orphans.**"
+    ]
+    slowest = max(ours, key=lambda line: line["figures"]["recovery_seconds"] or 0.0)
+    if slowest["figures"]["recovery_seconds"] is not None:
+        told.append(f"The slowest recovery took {_recovery(slowest['figures'])} s: {slowest['row']}, {_done(slowest)}.")
+    if compared := list(naive):
+        told.append(
+            f"A plain Celery application lost {_sum(compared, 'lost'):,} of {_sum(compared, 'accepted'):,} in "
+            f"{len(compared)} of these rows."
+        )
+    return told
+
+
+def _sum(lines: Iterable[Line], name: str) -> int:
+    return sum(line["figures"][name] or 0 for line in lines)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    told = [["" if each is None else str(each).replace("|", "/") for each in cells] for cells in rows]
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *told)]
+
+
+def _cells(line: Line) -> Sequence[object]:
     figures = line["figures"]
     share = figures["non_2xx_share"]
-    cells = [
-        line["row"], " — ".join(filter(None, (line["fault"], line["case"]))), line["expected"], figures["accepted"],
-        figures["lost"], figures["stored_twice"], figures["phantom"], figures["orphans"],
-        _recovery(figures), figures["accept_p99_ms"], None if share is None else f"{share:.1%}",
-        _naive(naive), _more(figures["more"]), line["seed"],
+    return [
+        line["row"], _done(line), line["expected"], figures["accepted"], figures["lost"], figures["stored_twice"],
+        figures["phantom"], figures["orphans"], _recovery(figures), figures["accept_p99_ms"],
+        None if share is None else f"{share:.1%}", _more(figures["more"]), line.get("when", NIGHTLY), line["seed"],
     ]  # fmt: skip
-    return "| " + " | ".join("" if each is None else str(each).replace("|", "/") for each in cells) + " |"
+
+
+def _cells_beside(ours: Line, naive: Line) -> Sequence[object]:
+    both = [ours["figures"], naive["figures"]]
+    lost = [f"{each['lost']}, {each['stored_twice']} of {each['accepted']}" for each in both]
+    waiting = both[1]["more"].get(WAITING, 0)
+    return [ours["row"], _done(ours), lost[0], _recovery(both[0]), lost[1], waiting, _recovery(both[1])]
+
+
+def _done(line: Line) -> str:
+    return " — ".join(filter(None, (line["fault"], line["case"])))
 
 
 def _recovery(figures: Mapping[str, Any]) -> str:
     seconds, bound = figures["recovery_seconds"], figures["recovery_bound_seconds"]
     if seconds is None:
         return ""
-    told = f"{seconds:.1f}" + (f" (≤ {bound:g})" if bound is not None else "")
-    return f"**{told}**" if bound is not None and seconds > bound else told
-
-
-def _naive(line: Line | None) -> str:
-    if line is None:
-        return ""
-    figures = line["figures"]
-    told = f"{figures['lost']}, {figures['stored_twice']} of {figures['accepted']}"
-    return f"{told}; {more}" if (more := _more(figures["more"])) else told
+    if bound is None:
+        return f"{seconds:.1f}"
+    return f"**more than {bound:g}**" if seconds > bound else f"{seconds:.1f} (≤ {bound:g})"
 
 
 def _more(more: Mapping[str, Any]) -> str:
@@ -104,7 +174,7 @@ def _footnotes(lines: Iterable[Line]) -> list[str]:
     places = dict.fromkeys(_place(line) for line in all_lines)
     busy = [line["load_average"] for line in all_lines if "load_average" in line]
     shared = [f"Load average at the end of a row: {min(busy):g} to {max(busy):g}.", ""] if busy else []
-    return ["Loads:", "", *told, "", "Measured on:", "", *(f"- {each}" for each in places), "", *shared]
+    return ["## Loads", "", *told, "", "## Measured on", "", *(f"- {each}" for each in places), "", *shared]
 
 
 def _place(line: Line) -> str:
@@ -113,7 +183,7 @@ def _place(line: Line) -> str:
 
 
 def main(_arguments: Sequence[str] = ()) -> None:
-    """Write the page and print its table."""
+    """Write the page and print its tables."""
     out = Path(os.environ.get("FAULTS_OUT") or DEFAULT_OUT)
     page = render(read_lines(out / RESULTS))
     out.parent.mkdir(parents=True, exist_ok=True)

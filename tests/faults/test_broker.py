@@ -17,7 +17,7 @@ from redis import Redis
 from ingest.embedded.servers import EmbeddedServers
 from ingest.simulators.traffic import Plan
 from tests.faults.fault_proxy import FaultProxy
-from tests.faults.record import Row
+from tests.faults.record import NIGHTLY, SOAK, Row
 from tests.faults.trial import IS_LONG, on, trial
 from tests.naive_system import NaiveSystem
 from tests.system import System, children_of, running_system, until
@@ -105,7 +105,8 @@ def threads_of(system: System) -> int:
     "seconds", [5, 40, pytest.param(300, marks=pytest.mark.skipif(not IS_LONG, reason="FAULTS_LONG"))]
 )
 def test_Q3_a_broker_that_hangs_delays_no_answer(system: System, seconds: int) -> None:
-    row = Row("Q3", "broker stopped (SIGSTOP)", "answered within 1.2 s; no more threads", f"{seconds} s")
+    when = SOAK if seconds > 60 else NIGHTLY
+    row = Row("Q3", "broker stopped (SIGSTOP)", "answered within 1.2 s; no more threads", f"{seconds} s", when)
     pid = system.servers.valkey.pid
     assert pid is not None
     # Celery waits 2, 4, 6 and more seconds between its attempts to connect again.

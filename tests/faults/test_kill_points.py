@@ -7,11 +7,12 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
 from ingest.simulators.traffic import Plan
-from tests.faults.record import SEED, Row
+from tests.faults.record import QUICK, SEED, Row
 from tests.faults.trial import Trial, conclude
 from tests.system import System, children_of, running_system, until
 
@@ -19,8 +20,8 @@ pytestmark = [pytest.mark.processes, pytest.mark.timeout(60)]
 
 MESSAGES = 25
 PLAN = Plan(rate=100, count=MESSAGES, senders=10, seed=SEED, connections=4)
-WEB = Row("K1", "kill -9 of the web process", "not answered; sent again; stored once")
-WORKER = Row("K2", "kill -9 of a worker", "taken over by another worker; stored once")
+WEB = Row("K1", "kill -9 of the web process", "not answered; sent again; stored once", when=QUICK)
+WORKER = Row("K2", "kill -9 of a worker", "taken over by another worker; stored once", when=QUICK)
 LEASE_SECONDS = 2
 BOUND_SECONDS = 15
 # Of a web process on a busy machine; nobody else listens meanwhile.
@@ -76,7 +77,7 @@ def test_K1_a_web_process_killed_at_a_step_loses_nothing_and_what_is_sent_again_
     system: System, point: str, case: str
 ) -> None:
     system.arm(point)
-    run = send(system, Row(WEB.id, WEB.fault, WEB.expected, case), has_fired(system, point), RESTART_SECONDS)
+    run = send(system, replace(WEB, case=case), has_fired(system, point), RESTART_SECONDS)
     assert run.more["sent again"] > 0
     verdict = conclude(run, 30)
     assert verdict.stored == verdict.accepted == MESSAGES
@@ -93,7 +94,7 @@ def test_K1_a_web_process_killed_at_a_step_loses_nothing_and_what_is_sent_again_
 )
 def test_K2_a_worker_killed_at_a_step_is_taken_over(system: System, point: str, case: str) -> None:
     system.arm(point)
-    settle(system, send(system, Row(WORKER.id, WORKER.fault, WORKER.expected, case), has_fired(system, point)))
+    settle(system, send(system, replace(WORKER, case=case), has_fired(system, point)))
 
 
 def test_K2_a_worker_killed_in_the_middle_of_a_statement_is_taken_over(system: System) -> None:
@@ -109,7 +110,7 @@ def test_K2_a_worker_killed_in_the_middle_of_a_statement_is_taken_over(system: S
             tx.exec_driver_sql("select pg_cancel_backend(pid) from pg_stat_activity where wait_event = 'PgSleep'")
             tx.exec_driver_sql("drop trigger stall on message; drop function stall()")
 
-    settle(system, send(system, Row(WORKER.id, WORKER.fault, WORKER.expected, "in the middle of a statement"), strike))
+    settle(system, send(system, replace(WORKER, case="in the middle of a statement"), strike))
 
 
 def test_K2_a_worker_killed_right_after_the_acknowledgement_has_nothing_to_repeat(system: System) -> None:
@@ -121,7 +122,7 @@ def test_K2_a_worker_killed_right_after_the_acknowledgement_has_nothing_to_repea
 
     # Celery takes the acknowledged bell out of the hash of those that are under way.
     system.network["worker-broker"].on_request(b"HDEL", kill)
-    row = Row(WORKER.id, WORKER.fault, WORKER.expected, "after the acknowledgement")
+    row = replace(WORKER, case="after the acknowledgement")
     settle(system, send(system, row, lambda: until(lambda: killed, 15, interval=0.01)))
 
 

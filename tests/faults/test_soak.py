@@ -14,7 +14,7 @@ import pytest
 
 from ingest.simulators.traffic import Plan
 from tests.faults.judging import judged
-from tests.faults.record import SEED, Row
+from tests.faults.record import SEED, SOAK, Row
 from tests.faults.world import FaultySystem, faulty_system, resident_mib
 from tests.system import children_of
 
@@ -32,7 +32,7 @@ pytestmark = [
     pytest.mark.skipif(SECONDS <= 0, reason="say for how long: FAULTS_SOAK_SECONDS=28800 is a night"),
 ]
 
-SOAK = Row("F1", "random faults for a long time", "nothing lost, nothing grows")
+LONG_RUN = Row("F1", "random faults for a long time", "nothing lost, nothing grows", when=SOAK)
 
 Sample = dict[str, float]
 
@@ -105,7 +105,7 @@ def test_F1_random_faults_for_a_long_time_lose_nothing_and_nothing_grows() -> No
         judged(
             system,
             load,
-            SOAK,
+            LONG_RUN,
             bound=60,
             hours=SECONDS / 3600,
             faults=len(harms),

@@ -135,11 +135,12 @@ def conclude(run: Trial, drain_seconds: float = DRAIN_SECONDS) -> Verdict:
     """Wait until nothing waits, judge and record. Of our own system, fail where anything bad happened."""
     system = run.system
     is_drained = system.is_drained(drain_seconds if system.name == "ours" else PATIENCE_SECONDS)
+    # Looked at before what is stored: what is worked off in between is then in both, and not in neither.
+    held = set() if is_drained else system.held()
     verdict = system.judge(run.load)
     figures = run.figures(verdict)
     if not is_drained:
-        # Neither lost nor stored: the broker still holds them, and nobody takes them.
-        waiting = min(system.waiting(), len(verdict.lost))
+        waiting = len(held.intersection(verdict.lost))
         figures = replace(figures, lost=len(verdict.lost) - waiting, more={**run.more, "still waiting": waiting})
     record(run.row, figures, load=told(run.load.plan), system=system.name)
     if system.name == "ours":
