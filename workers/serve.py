@@ -43,6 +43,7 @@ def worker(queues: Sequence[str]) -> None:
         os.nice(BULK_NICENESS)
     settings = read_settings()
     look_at_broker(settings)
+    look_at_database(settings)
     process = WorkerProcess(settings, f"worker-{queues[0]}")
     app = make_worker(process)
     Watchdog(Runtime.from_settings(settings, "watchdog"), list(queues), process.progress).start()
@@ -78,6 +79,12 @@ def beat() -> None:
     app = make_worker(WorkerProcess(settings, "beat"))
     level = settings.log_level.upper()
     app.Beat(scheduler="celery.beat:Scheduler", max_interval=1, loglevel=level, quiet=True).run()
+
+
+def look_at_database(settings: Settings) -> None:
+    """Raise BadSetting when the database's commits do not last: a job that is done would be deleted and its effect lost."""
+    if not Runtime.from_settings(settings).require_durable():
+        log.info("database.unchecked")
 
 
 def look_at_broker(settings: Settings) -> None:

@@ -17,12 +17,15 @@ from psycopg.errors import ReadOnlySqlTransaction
 from psycopg.types.json import set_json_loads
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import PoolProxiedConnection, QueuePool
 
+from ingest.errors import BadSetting
 from ingest.jobs.celery import make_celery
 from ingest.jobs.publisher import CeleryPublisher, NoPublisher, Publisher
 from ingest.settings import Settings
 from ingest.store.arrays import register_arrays
+from ingest.store.durability import list_weak_settings
 from ingest.store.sealing import Sealer
 from ingest.store.spool import Spool
 from ingest.store.unit_of_work import UnitOfWork, unit_of_work
@@ -177,6 +180,25 @@ class Runtime:
         """Give a transaction, committed at the end."""
         with self.engine.begin() as tx:
             yield tx
+
+    def require_durable(self) -> bool:
+        """Return whether the database was there to be asked; its commits last then.
+
+        Raises BadSetting where they would not: a 2xx would be a promise that nobody keeps.
+        """
+        try:
+            with self.begin() as tx:
+                weak = list_weak_settings(tx)
+        except SQLAlchemyError:
+            return False
+        finally:
+            self.engine.dispose()
+        if weak:
+            raise BadSetting(
+                f"PostgreSQL would lose acknowledged messages: {', '.join(weak)} {'is' if len(weak) == 1 else 'are'} off; "
+                "turn on what is off in its configuration, and reload it"
+            )
+        return True
 
     @contextmanager
     def unit_of_work(self) -> Iterator[UnitOfWork]:

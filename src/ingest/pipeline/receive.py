@@ -24,6 +24,7 @@ from ingest.errors import Rejected, Transient
 from ingest.jobs import queues
 from ingest.jobs.publisher import Publisher
 from ingest.pipeline.waiting import MAX_GROUP_BYTES, Waiter, Waiting
+from ingest.store.durability import keep_commits
 from ingest.store.intake import IntakeRow, RawRequest, add_intake_rows, encode_rows
 from ingest.store.spool import Spool, SpoolFile
 
@@ -219,14 +220,23 @@ class Intake:
     ) -> psycopg.AsyncConnection[object]:
         """Commit the rows and return the connection, which is closed where that fails."""
         if connection is None:
-            connection = await psycopg.AsyncConnection.connect(
-                self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="ingest-web-intake"
-            )
+            connection = await self._connect("ingest-web-intake")
         try:
             await add_intake_rows(connection, rows)
         except BaseException:
             with contextlib.suppress(psycopg.Error, TimeoutError, OSError):
                 await connection.close()
+            raise
+        return connection
+
+    async def _connect(self, name: str) -> psycopg.AsyncConnection[object]:
+        connection: psycopg.AsyncConnection[object] = await psycopg.AsyncConnection.connect(
+            self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name=name
+        )
+        try:
+            await keep_commits(connection)
+        except BaseException:
+            await connection.close()
             raise
         return connection
 
@@ -264,9 +274,7 @@ class Intake:
         if not self._is_database_away and not await self._on_disk(self._spool.size_bytes):
             return
         async with asyncio.timeout(CONNECT_SECONDS + DRAIN_SECONDS):
-            connection = await psycopg.AsyncConnection.connect(
-                self._conninfo, autocommit=True, connect_timeout=CONNECT_SECONDS, application_name="ingest-web-spool"
-            )
+            connection = await self._connect("ingest-web-spool")
         try:
             # The database answers: new requests go there again, so that the spool's files can only become fewer.
             self._is_database_away = False

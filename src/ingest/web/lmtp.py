@@ -68,7 +68,9 @@ class MailIntake:
 
 
 def serve(settings: Settings) -> None:
-    """Serve on INGEST_LMTP_HOST and INGEST_LMTP_PORT until told to stop."""
+    """Serve on INGEST_LMTP_HOST and INGEST_LMTP_PORT until told to stop. Raises BadSetting as the web process does."""
+    if not Runtime.from_settings(settings).require_durable():
+        log.info("database.unchecked")
     asyncio.run(_serve(settings))
 
 

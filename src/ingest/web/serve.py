@@ -2,6 +2,7 @@
 
 import os
 
+import structlog
 import uvicorn
 
 from ingest.logs import configure_logs, log_uncaught
@@ -11,6 +12,8 @@ from ingest.settings import Settings, read_settings
 from ingest.web.app import WebApp
 from ingest.web.http import server_options
 
+log = structlog.get_logger()
+
 STOP_SECONDS = 15
 # A process that says nothing for so long is ended and started again. A long answer of one thread is no reason.
 HEALTHCHECK_SECONDS = 30
@@ -19,10 +22,12 @@ HEALTHCHECK_SECONDS = 30
 def serve(settings: Settings) -> None:
     """Serve until told to stop. With several web processes, one that dies is started again; one alone is the caller's.
 
-    Raises BadSetting for a spool that cannot be written.
+    Raises BadSetting for a spool that cannot be written, and for a database that would forget what it has committed.
     """
     # Here and not only in the web processes: one that refused to start would be started again, for ever.
-    Runtime.from_settings(settings).spool().check()
+    runtime = Runtime.from_settings(settings)
+    runtime.spool().check()
+    look_at_database(runtime)
     # The processes read the settings from the environment; what came from the command line goes there.
     os.environ["INGEST_DATA_DIR"] = str(settings.data_dir)
     os.environ["INGEST_PORT"] = str(settings.port)
@@ -41,6 +46,12 @@ def serve(settings: Settings) -> None:
             timeout_worker_healthcheck=HEALTHCHECK_SECONDS,
         ),
     )
+
+
+def look_at_database(runtime: Runtime) -> None:
+    """Raise BadSetting when the database's commits do not last. One that is away is no hindrance: there is the spool."""
+    if not runtime.require_durable():
+        log.info("database.unchecked")
 
 
 def make_app() -> WebApp:
