@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+FUZZ_STAMP := $(VENV)/.installed-fuzz
 ARGS ?=
 
 # The README's test command.
@@ -40,7 +41,7 @@ bench: $(DEV_STAMP) ## Measure messages/s against the comparators in benchmarks/
 # The figures are kept there, and the table beside it.
 FAULTS_OUT ?= docs/benchmarks/faults
 
-faults: $(DEV_STAMP) ## Kill, stop and cut off everything under load, count what was lost, print the table
+faults: $(DEV_STAMP) $(FUZZ_STAMP) ## Kill, stop and cut off everything under load, count what was lost, print the table
 	FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m pytest tests/faults -m "faults or not faults" -p no:randomly -s $(ARGS); \
 		status=$$?; FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m tests.faults.report; exit $$status
 
@@ -52,6 +53,7 @@ lock: $(BIN)/python ## Resolve the dependencies anew and write requirements/*.tx
 	$(call compile,dev,--extra embedded --extra flower --extra dev pyproject.toml)
 	$(call compile,embedded,--extra embedded pyproject.toml -c requirements/dev.txt)
 	$(call compile,run,pyproject.toml -c requirements/dev.txt)
+	$(call compile,fuzz,requirements/fuzz.in -c requirements/dev.txt)
 	$(call compile,build,requirements/build.in -c requirements/dev.txt)
 
 define compile
@@ -76,3 +78,8 @@ $(DEV_STAMP): requirements/dev.txt requirements/build.txt pyproject.toml | $(BIN
 	$(INSTALL) --require-hashes --only-binary :all: -r requirements/dev.txt -r requirements/build.txt
 	$(INSTALL) --no-build-isolation --no-deps --no-index --editable .
 	@touch $@ $(RUN_STAMP)
+
+# Where there is no wheel of it, the tests that need it say that they are skipped.
+$(FUZZ_STAMP): requirements/fuzz.txt | $(BIN)/python
+	-$(INSTALL) --require-hashes --only-binary :all: -r requirements/fuzz.txt
+	@touch $@

@@ -90,7 +90,7 @@ def _media(pairs: Pairs) -> tuple[Attachment, ...]:
     urls: list[str] = []
     for name, value in pairs:
         if name.lower().startswith("mediaurls"):
-            urls += _urls(storable([(name, value)])[name])
+            urls += [url for kept in storable([(name, value)]).values() for url in _urls(kept)]
     return tuple(_attachment(url) for url in urls if url)
 
 
