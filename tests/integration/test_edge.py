@@ -22,14 +22,16 @@ import uvicorn
 from cryptography.fernet import Fernet
 from sqlalchemy import make_url, text
 
+from ingest.channels.base import Adapter, Webhook
 from ingest.errors import BadSetting
 from ingest.jobs.queues import RESOLVE
-from ingest.pipeline.receive import Intake
+from ingest.pipeline.receive import Intake, prove
 from ingest.runtime import Runtime
 from ingest.settings import read_settings
 from ingest.simulators.meta import signed
 from ingest.store.channels import Endpoint, find_channel_endpoint
 from ingest.store.spool import Spool
+from ingest.web import webhooks
 from ingest.web.endpoints import Endpoints
 from ingest.web.http import server_options
 from ingest.web.webhooks import Webhooks
@@ -147,9 +149,9 @@ class Edge:
     async def _serve(self) -> None:
         self.intake = Intake(self.conninfo, self.spool, Bells(), write_seconds=self._write_seconds)
         await self.intake.start()
-        webhooks = Webhooks(self.intake, Endpoints(self._find), self.settings.public_url, self._body_seconds)
+        application = Webhooks(self.intake, Endpoints(self._find), self.settings.public_url, self._body_seconds)
         self._server = uvicorn.Server(
-            uvicorn.Config(webhooks, **server_options(port=self.port, lifespan="off", log_level="critical"))
+            uvicorn.Config(application, **server_options(port=self.port, lifespan="off", log_level="critical"))
         )
         await self._server.serve()
         await self.intake.stop()
@@ -445,6 +447,41 @@ def test_M8_a_body_that_dribbles_in_is_408(make_edge: MakeEdge) -> None:
                 client.sendall(b"x")
                 time.sleep(0.05)
         assert client.recv(100).startswith(b"HTTP/1.1 408")
+
+
+def test_P8_large_bodies_share_what_memory_there_is_and_small_ones_always_fit(
+    make_edge: MakeEdge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "LARGE_BODIES_BYTES", 1024**2)
+    edge = make_edge()
+    path, large = f"/webhooks/{edge.channels['whatsapp_cloud']}", b"x" * 1024**2
+    with edge.connection() as holding:
+        # All but its last byte: it takes three quarters of the room, beside what every body has for nothing.
+        holding.sendall(edge.head(f"content-length: {len(large)}") + large[:-1])
+        until(lambda: edge.call(path, large).status == 503)
+        assert edge.call(path, large).headers["retry-after"] == "5"
+        assert edge.call(path, b"x" * 256 * 1024).status == 401
+        assert edge.whatsapp(wrote()).status == 200
+    # Whoever hangs up gives back what it held.
+    until(lambda: edge.call(path, large).status == 401)
+
+
+def test_P8_nobody_waits_for_the_proof_of_a_large_body(edge: Edge, monkeypatch: pytest.MonkeyPatch) -> None:
+    proving, is_over = threading.Event(), threading.Event()
+
+    def prove_slowly(adapter: Adapter, hook: Webhook) -> None:
+        if len(hook.body) > 256 * 1024:
+            proving.set()
+            assert is_over.wait(20)
+        prove(adapter, hook)
+
+    monkeypatch.setattr(webhooks, "prove", prove_slowly)
+    with ThreadPoolExecutor(1) as pool:
+        large = pool.submit(edge.call, f"/webhooks/{edge.channels['whatsapp_cloud']}", b"x" * 300_000)
+        assert proving.wait(10)
+        assert edge.whatsapp(wrote()).status == 200
+        is_over.set()
+        assert large.result().status == 401
 
 
 # Clients that hang up

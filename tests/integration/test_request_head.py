@@ -1,4 +1,4 @@
-"""The head of a request is bounded in bytes and in time, by the real server on a real socket."""
+"""The head of a request is bounded in bytes and in time, and so is what follows its answer, on a real socket."""
 
 # ruff: noqa: N802 - the names carry the promises
 
@@ -26,6 +26,7 @@ async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
 @pytest.fixture
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(http, "HEAD_SECONDS", 0.5)
+    monkeypatch.setattr(http, "LEFTOVER_SECONDS", 0.4)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -114,6 +115,42 @@ def test_a_head_in_pieces_is_answered_and_the_connection_lives_on(port: int) -> 
                 client.sendall(piece)
                 time.sleep(0.1)
             assert answered(client)
+        time.sleep(0.8)
+        client.sendall(REQUEST)
+        assert answered(client)
+
+
+def leftovers_end_after(client: socket.socket, piece: bytes) -> float:
+    """Go on sending after the answer, and return the seconds until the server has hung up."""
+    started = time.monotonic()
+    client.settimeout(0.02)
+    while time.monotonic() - started < 5:
+        try:
+            client.sendall(piece)
+            if client.recv(4096) == b"":
+                break
+        except TimeoutError:
+            continue
+        except (BrokenPipeError, ConnectionResetError):
+            break
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize("framing", ["content-length: 1000000000", "transfer-encoding: chunked"])
+@pytest.mark.parametrize("size", [1, 65536], ids=["byte by byte", "as fast as it can"])
+def test_P8_whoever_goes_on_with_a_body_after_its_answer_is_hung_up_on(port: int, framing: str, size: int) -> None:
+    piece = b"x" * size if "length" in framing else b"%x\r\n" % size + b"x" * size + b"\r\n"
+    with connect(port) as client:
+        client.sendall(f"POST / HTTP/1.1\r\nhost: edge\r\n{framing}\r\n\r\n".encode() + piece)
+        assert answered(client)
+        assert 0.2 < leftovers_end_after(client, piece) < 3
+
+
+def test_a_body_that_ends_soon_after_its_answer_costs_no_connection(port: int) -> None:
+    with connect(port) as client:
+        client.sendall(b"POST / HTTP/1.1\r\nhost: edge\r\ncontent-length: 10\r\n\r\nhalf ")
+        assert answered(client)
+        client.sendall(b"a day")
         time.sleep(0.8)
         client.sendall(REQUEST)
         assert answered(client)

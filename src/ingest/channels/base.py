@@ -23,6 +23,8 @@ from ingest.errors import BadPayload, BadSetting, BadShape, BadSignature
 KIB = 1024
 MIB = 1024 * KIB
 MAX_JSON_DEPTH = 32
+# A decoded value takes up to thirty times the bytes that it is written in, and a mail's body may have 30 MiB.
+MAX_JSON_VALUES = 250_000
 # Above this a provider's number is milliseconds, not seconds (channels differ, and some mix both).
 MILLISECONDS_FROM = 10**11
 MAX_FUTURE = timedelta(days=1)
@@ -70,7 +72,7 @@ class Webhook:
             raise BadPayload("body is not a form") from broken
 
     def json(self) -> Any:
-        """Return the body as JSON. Raises BadPayload for bytes that are not JSON or nest deeper than 32."""
+        """Return the body as JSON. Raises BadPayload as `decode_json` does."""
         return decode_json(self.body)
 
 
@@ -171,12 +173,12 @@ def require_recent(signed_at: datetime, received_at: datetime, tolerance_seconds
 
 
 def decode_json(body: bytes | str) -> Any:
-    """Return the decoded JSON. Raises BadPayload for bytes that are not JSON or nest deeper than 32.
+    """Return the decoded JSON. Raises BadPayload for bytes that are not JSON, or nest deeper than 32, or hold 250,000 values.
 
     No text in it holds a NUL or half of a surrogate pair (an emoji cut in two): no database would take the message.
     """
     try:
-        require_shallow(body)
+        require_modest(body)
         try:
             decoded = msgspec.json.decode(body)
         except msgspec.DecodeError:
@@ -202,20 +204,29 @@ def _without_nul(value: Any) -> Any:
     return value
 
 
-def require_shallow(body: bytes | str) -> None:
-    """Raise BadPayload when brackets nest deeper than 32, before a decoder recurses into them."""
+def require_modest(body: bytes | str) -> None:
+    """Raise BadPayload when brackets nest deeper than 32, before a decoder recurses into them, or too many values follow."""
     raw = body.encode("utf-8", "surrogatepass") if isinstance(body, str) else body
-    if raw.count(b"[") + raw.count(b"{") <= MAX_JSON_DEPTH:
+    could_be_deep = raw.count(b"[") + raw.count(b"{") > MAX_JSON_DEPTH
+    if not could_be_deep and raw.count(b",") < MAX_JSON_VALUES:
         return
-    depth = 0
-    for bracket in _NOT_BRACKETS.sub(b"", _JSON_STRINGS.sub(b"", raw)):
-        depth += 1 if bracket in b"[{" else -1
-        if depth > MAX_JSON_DEPTH:
-            raise BadPayload("body nests deeper than 32")
+    # What is left of strings is a quotation mark or two, so brackets and commas in them do not count.
+    bare = _JSON_STRINGS.sub(b"", raw)
+    if bare.count(b",") >= MAX_JSON_VALUES:
+        raise BadPayload(f"body holds {MAX_JSON_VALUES} values or more")
+    # Each round takes away the innermost pairs: one level. Whatever does not come in pairs is no JSON.
+    pairs = bare.translate(_AS_BRACKETS, _ALL_BUT_BRACKETS)
+    for _ in range(MAX_JSON_DEPTH):
+        if b"[]" not in pairs:
+            break
+        pairs = pairs.replace(b"[]", b"")
+    if b"[]" in pairs or pairs.count(b"[") > MAX_JSON_DEPTH:
+        raise BadPayload("body nests deeper than 32")
 
 
 _JSON_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_NOT_BRACKETS = re.compile(rb"[^\[\]{}]+")
+_AS_BRACKETS = bytes.maketrans(b"{}", b"[]")
+_ALL_BUT_BRACKETS = bytes(each for each in range(256) if each not in b"[]{}")
 
 
 def moment(value: object, received_at: datetime) -> datetime | None:

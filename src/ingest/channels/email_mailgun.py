@@ -36,6 +36,7 @@ from ingest.channels.mail import (
     mail_events,
     mailbox_of,
     signed_time,
+    unproved_json,
 )
 from ingest.channels.mail_form import Form, read_form
 from ingest.channels.mail_headers import Headers, addresses, headers_of, message_ids
@@ -79,7 +80,7 @@ def verify(hook: Webhook) -> None:
 def _proof(hook: Webhook) -> tuple[str, str, str]:
     try:
         if _is_json(hook):
-            given = object_in(as_object(hook.json()), "signature")
+            given = object_in(as_object(unproved_json(hook)), "signature")
             return words_in(given, "timestamp"), words_in(given, "token"), words_in(given, "signature")
         form = read_form(hook)
     except BadPayload as unreadable:

@@ -32,7 +32,7 @@ from ingest.channels.base import (
     unbase64,
 )
 from ingest.channels.fields import as_object, required, text_in, words_in
-from ingest.channels.mail import MAIL_SETTINGS, MAILBOX, MAX_BODY
+from ingest.channels.mail import MAIL_SETTINGS, MAILBOX, MAX_BODY, unproved_json
 from ingest.channels.mail_ses import received_events, sent_events
 from ingest.domain.events import JSON, InboundEvent, Message, ignored
 
@@ -66,7 +66,7 @@ def verify(hook: Webhook) -> None:
     A valid signature alone only shows that the notification came from somebody's topic.
     """
     try:
-        body = as_object(hook.json())
+        body = as_object(unproved_json(hook))
     except BadPayload as unreadable:
         raise BadSignature("request cannot be read") from unreadable
     for header, name in _HEADERS.items():

@@ -6,7 +6,7 @@ Source: RFC 7578 (multipart/form-data), WHATWG URL (urlencoded). A repeated fiel
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_to_bytes
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 MAX_FIELDS = 1000
+ESCAPED_PIECE_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +62,23 @@ def read_form(hook: Webhook) -> Form:
 
 
 def _read_urlencoded(body: bytes) -> dict[str, bytes]:
-    try:
-        # Latin-1 both ways keeps every byte: a raw mail in a field need not be UTF-8.
-        pairs = parse_qsl(body.decode("latin-1"), keep_blank_values=True, encoding="latin-1", max_num_fields=MAX_FIELDS)
-    except ValueError as broken:
-        raise BadPayload("body is not a form") from broken
-    return {decode_bytes(name.encode("latin-1")): value.encode("latin-1") for name, value in pairs}
+    if body.count(b"&") >= MAX_FIELDS:
+        raise BadPayload("form has over 1000 fields")
+    # Every byte is kept: a raw mail in a field need not be UTF-8.
+    pairs = (pair.partition(b"=") for pair in body.split(b"&") if pair)
+    return {decode_bytes(_unescape(name)): _unescape(value) for name, _, value in pairs}
+
+
+def _unescape(escaped: bytes) -> bytes:
+    """Return the bytes that were escaped. In pieces, because the library takes eighty times the size of what it is given."""
+    pieces, start = [], 0
+    while start < len(escaped):
+        end = min(start + ESCAPED_PIECE_BYTES, len(escaped))
+        if end < len(escaped) and (cut := escaped.rfind(b"%", end - 2, end)) > start:
+            end = cut
+        pieces.append(unquote_to_bytes(escaped[start:end].replace(b"+", b" ")))
+        start = end
+    return b"".join(pieces)
 
 
 def _read_multipart(body: bytes, boundary: bytes) -> Form:
@@ -88,6 +100,7 @@ class _Reader:
 
     fields: dict[str, bytes] = field(default_factory=dict)
     files: list[FormFile] = field(default_factory=list)
+    part_count: int = 0
     is_whole: bool = False
     header_name: bytearray = field(default_factory=bytearray)
     header_value: bytearray = field(default_factory=bytearray)
@@ -109,6 +122,9 @@ class _Reader:
 
     def begin_part(self) -> None:
         self.headers, self.content = {}, bytearray()
+        self.part_count += 1
+        if self.part_count > MAX_FIELDS:
+            raise BadPayload("form has over 1000 fields")
 
     def begin_header(self) -> None:
         self.header_name, self.header_value = bytearray(), bytearray()
@@ -119,8 +135,6 @@ class _Reader:
     def end_part(self) -> None:
         _, options = parse_options_header(self.headers.get(b"content-disposition", b""))
         name = decode_bytes(options.get(b"name", b""))
-        if len(self.fields) + len(self.files) >= MAX_FIELDS:
-            raise BadPayload("form has over 1000 fields")
         if b"filename" in options:
             mime_type = decode_bytes(self.headers.get(b"content-type", b""))
             self.files.append(FormFile(name, decode_bytes(options[b"filename"]), mime_type, bytes(self.content)))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any
 
 from ingest.channels.base import Answer
@@ -46,14 +47,57 @@ class ClientGone(Exception):
     """The client hung up before the body was complete."""
 
 
+class NoRoom(Exception):
+    """Other large bodies fill the memory that there is for them."""
+
+
+class Room:
+    """The memory that large bodies share, in bytes. The first `free_bytes` of each body are free, so small ones always fit."""
+
+    def __init__(self, size_bytes: int, free_bytes: int) -> None:
+        self._left_bytes = size_bytes
+        self._free_bytes = free_bytes
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Give a function to be told how many bytes a body has so far, which raises NoRoom; what it took is given back."""
+        taken = 0
+
+        def hold(body_bytes: int) -> None:
+            nonlocal taken
+            wanted = max(body_bytes - self._free_bytes, 0) - taken
+            if wanted > self._left_bytes:
+                raise NoRoom
+            self._left_bytes -= wanted
+            taken += wanted
+
+        try:
+            yield hold
+        finally:
+            self._left_bytes += taken
+
+
+def _hold_nothing(_body_bytes: int) -> None:
+    """Take no part in any room."""
+
+
 def json_answer(status: int, error: str, message: str) -> Answer:
     """Return an error in the shape that all our errors have."""
     body = f'{{"code":{status},"message":"{message}","error":"{error}"}}'.encode()
     return Answer(status, body, "application/json")
 
 
-async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, seconds: float = BODY_SECONDS) -> bytes:
-    """Return the body. Raises BodyTooLarge beyond `limit` bytes, TimeoutError after so many seconds, ClientGone."""
+async def read_body(
+    receive: Receive,
+    headers: Mapping[str, str],
+    limit: int,
+    seconds: float = BODY_SECONDS,
+    hold: Callable[[int], None] = _hold_nothing,
+) -> bytes:
+    """Return the body. Raises BodyTooLarge beyond `limit` bytes, TimeoutError after so many seconds, ClientGone.
+
+    `hold` is told how much of it is there, and may raise.
+    """
     declared = headers.get("content-length", "")
     if declared.isdigit() and int(declared) > limit:
         raise BodyTooLarge
@@ -71,7 +115,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, se
 
     timer = loop.call_later(seconds, give_up)
     try:
-        return await _read_pieces(receive, limit)
+        return await _read_pieces(receive, limit, hold)
     except asyncio.CancelledError:
         if is_late and reading is not None and reading.uncancel() == 0:
             raise TimeoutError from None
@@ -80,7 +124,7 @@ async def read_body(receive: Receive, headers: Mapping[str, str], limit: int, se
         timer.cancel()
 
 
-async def _read_pieces(receive: Receive, limit: int) -> bytes:
+async def _read_pieces(receive: Receive, limit: int, hold: Callable[[int], None]) -> bytes:
     pieces: list[bytes] = []
     total = 0
     while True:
@@ -92,6 +136,7 @@ async def _read_pieces(receive: Receive, limit: int) -> bytes:
         total += len(piece)
         if total > limit:
             raise BodyTooLarge
+        hold(total)
         if not message.get("more_body", False):
             return b"".join(pieces)
 

@@ -5,9 +5,11 @@ account. `/custom/channel/webhook` and `/custom/webhook` are what existing bridg
 Nothing is parsed here but our own formats.
 """
 
+import asyncio
 import os
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import structlog
@@ -23,7 +25,9 @@ from ingest.web.asgi import (
     BodyTooLarge,
     ClientGone,
     Headers,
+    NoRoom,
     Receive,
+    Room,
     Scope,
     Send,
     json_answer,
@@ -39,6 +43,10 @@ PATH = re.compile(r"^/webhooks/(?:(app)/)?(\d{1,18})(?:/.*)?$")
 
 BRIDGE_PATHS = {"/custom/channel/webhook", "/custom/webhook"}
 BRIDGE_BODY_BYTES = 1024 * 1024
+# Proving a body of 30 MiB may take seconds, for which nobody else shall wait; a small one is sooner proved than passed on.
+LARGE_BODY_BYTES = 256 * 1024
+# What all large bodies of a process may take together, proved or not.
+LARGE_BODIES_BYTES = 128 * 1024 * 1024
 
 UNKNOWN = json_answer(404, "unknown_channel", "no such channel")
 NO_CHANNEL_ID = json_answer(400, "bad_shape", "channelId: must be there, as text")
@@ -63,6 +71,8 @@ class Webhooks:
         self._endpoints = endpoints
         self._public_url = public_url
         self._body_seconds = body_seconds
+        self._room = Room(LARGE_BODIES_BYTES, LARGE_BODY_BYTES)
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="large-body")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -90,15 +100,18 @@ class Webhooks:
                 count_edge("unknown")
                 return UNKNOWN
             endpoint, adapter = known[0]
-            body = await read_body(receive, headers, adapter.max_body, self._body_seconds)
+            with self._room.share() as share:
+                body = await read_body(receive, headers, adapter.max_body, self._body_seconds, share)
+                fault.point("received")
+                return await self._take(endpoint, adapter, self._hook(scope, headers, body, endpoint), headers)
         except BodyTooLarge:
             count_edge("too_large")
             return TOO_LARGE
         except TimeoutError:
             count_edge("too_slow")
             return TOO_SLOW
-        fault.point("received")
-        return await self._take(endpoint, adapter, self._hook(scope, headers, body, endpoint), headers)
+        except NoRoom:
+            raise Unavailable("too many large bodies") from None
 
     async def _answer_bridge(self, scope: Scope, receive: Receive, headers: Headers) -> Answer:
         """Answer a bridge: the channel is the one of that name whose token the request carries."""
@@ -142,7 +155,10 @@ class Webhooks:
             if hook.method not in {"POST", "GET"} or (hook.method == "GET" and not hook.query):
                 count_edge("method")
                 return NOT_ALLOWED
-            prove(adapter, hook)
+            if len(hook.body) <= LARGE_BODY_BYTES:
+                prove(adapter, hook)
+            else:
+                await asyncio.get_running_loop().run_in_executor(self._large, prove, adapter, hook)
         except (BadSignature, BadSetting, BadPayload) as unproved:
             # What cannot even be read far enough to be proved is unproved: same path, same answer.
             count_edge("unproved")

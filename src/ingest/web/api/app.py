@@ -1,5 +1,7 @@
 """The API as one FastAPI application, answering alike under each of its roots."""
 
+import asyncio
+
 import msgspec
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse
@@ -40,6 +42,8 @@ TRIGGER_ROOT = "/integration/n8n-api"
 MAX_BODY_BYTES = 1024 * 1024
 # The largest upload, an import, checks its own size.
 MAX_UPLOAD_BYTES = 21 * 1024 * 1024
+BODY_SECONDS = 10.0
+UPLOAD_SECONDS = 120.0
 
 # Paths with a fixed second part come first: a contact's identifier would match them too.
 ROUTERS = (
@@ -72,7 +76,7 @@ ours come beside. Errors always have the shape `ErrorBody`.
 
 
 class BodyLimit:
-    """Answers 413 to a body that is longer than its path may have, before it is read whole."""
+    """Answers 413 to a body that is longer than its path may have, before it is read whole, and 408 to one that is slow."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -82,16 +86,24 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        limit = MAX_UPLOAD_BYTES if scope["path"].endswith("/import") else MAX_BODY_BYTES
+        is_upload = scope["path"].endswith("/import")
+        limit = MAX_UPLOAD_BYTES if is_upload else MAX_BODY_BYTES
+        due_at = asyncio.get_running_loop().time() + (UPLOAD_SECONDS if is_upload else BODY_SECONDS)
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
             await _too_large(limit)(scope, receive, send)
             return
-        received = 0
+        received, is_whole = 0, False
 
         async def receive_within() -> Message:
-            nonlocal received
-            message = await receive()
+            nonlocal received, is_whole
+            try:
+                # What comes after the body is the client hanging up, for which there is no time.
+                async with asyncio.timeout_at(None if is_whole else due_at):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, "the body took too long") from None
+            is_whole = not message.get("more_body", False)
             received += len(message.get("body", b""))
             if received > limit:
                 raise HTTPException(413, f"at most {limit} bytes")
