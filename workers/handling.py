@@ -18,7 +18,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ingest import fault
 from ingest.errors import Permanent, Transient
-from ingest.jobs.queues import DELETE, REACT, TRANSFER
 from ingest.jobs.types import JobType, read_job
 from ingest.runtime import Runtime
 from ingest.store.dead_letters import NewDeadLetter, add_dead_letters
@@ -26,7 +25,6 @@ from ingest.store.jobs import (
     Claim,
     ClaimedJob,
     LeaseLost,
-    claim_jobs,
     complete_jobs,
     is_table_held,
     limit_lock_wait,
@@ -36,6 +34,7 @@ from ingest.store.jobs import (
 from ingest.store.tallies import Outcome, Tally, add_tally
 from ingest.store.unit_of_work import UnitOfWork
 from workers.metrics import count_claim, count_failure
+from workers.turns import Turns
 
 log = structlog.get_logger()
 
@@ -51,15 +50,6 @@ AWAY_SECONDS = 0.5
 HELD_PIECES = 8
 HELD_WAIT_MILLISECONDS = 50
 HELD_DELAY_SECONDS = (2.0, 8.0)
-# After each claim a queue rests for so many times the claim's duration: a batch of an import keeps the database's disk and
-# processors busy, which no process priority can change.
-PAUSES = {TRANSFER: 1.5}
-MAX_PAUSE_SECONDS = 2.0
-# Rows that one claim takes at most, where it is not the default: timers come by the thousand, and each is one small row.
-# A part of a deletion is all that a transaction of bounded size may hold.
-CLAIM_ROWS = {REACT: 500, DELETE: 1}
-DEFAULT_CLAIM_ROWS = 64
-
 # A fault of the moment, not of the data: serialisation, deadlock, lock and statement time-outs, servers coming and going.
 TRANSIENT_ERRORS = (
     pg.SerializationFailure,
@@ -134,15 +124,9 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
     ends_at = began + DRAIN_SECONDS
     claims = 0
     is_quiet = False
+    turns = Turns(runtime, queue)
     while True:
-        with runtime.begin() as tx:
-            claim = claim_jobs(
-                tx,
-                queue,
-                runtime.settings.batch_events,
-                runtime.settings.lease_seconds,
-                CLAIM_ROWS.get(queue, DEFAULT_CLAIM_ROWS),
-            )
+        claim = turns.claim()
         if not claim:
             if is_quiet or time.monotonic() - began < BUSY_SECONDS:
                 return claims
@@ -151,14 +135,14 @@ def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda
             runtime.publisher.hush(queue)
             is_quiet = True
             continue
-        if sum(job.weight for job in claim.jobs) >= runtime.settings.batch_events:
+        if claim.is_crowded or claim.weight >= runtime.settings.batch_events:
             # There is more than one worker's worth: wake another.
             runtime.publisher.ring([queue])
         fault.point("claimed")
         started = time.monotonic()
         handle_claim(runtime, queue, claim)
         on_progress()
-        time.sleep(min(MAX_PAUSE_SECONDS, PAUSES.get(queue, 0.0) * (time.monotonic() - started)))
+        turns.rest(claim, time.monotonic() - started)
         claims += 1
         if time.monotonic() > ends_at:
             # One bell stands for all: under steady traffic they come faster than drains end, and would pile up.

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ingest.jobs.queues import RESOLVE
+from ingest.jobs.queues import DELETE, RESOLVE, TRANSFER
 from ingest.store.jobs import CROWDED_WEIGHT, Claim, claim_jobs
 from tests import builders
 from tests.builders import at
 from tests.integration.test_jobs import House
 from tests.pipeline_world import Pipeline
-from workers import handling, resolve
+from workers import handling, resolve, turns
+from workers.turns import Turns
 
 pytestmark = pytest.mark.database
 
@@ -67,10 +68,15 @@ def small(house: House) -> Tenant:
         return Tenant(house, pipeline.workspace_id, pipeline.channel("whatsapp_cloud"))
 
 
-def take(house: House) -> Claim:
+def take(house: House, *, fresh: bool = False, at_most: int | None = None) -> Claim:
     """Claim as a worker would."""
     with house.runtime.begin() as tx:
-        return claim_jobs(tx, RESOLVE, BATCH, 20)
+        return claim_jobs(tx, RESOLVE, BATCH, 20, fresh=fresh, at_most=at_most)
+
+
+def let_age(house: House) -> None:
+    """Have all that waits be five seconds old."""
+    house.run("update job set due_at = due_at - interval '5 seconds'")
 
 
 def weights(claim: Claim) -> Counter[int]:
@@ -112,3 +118,100 @@ def test_a_backlog_beside_nobody_or_another_backlog_is_taken_in_full_batches(
     if has_other:
         small.send(600)
     assert sum(weights(take(house)).values()) == BATCH
+
+
+def test_T38_a_fresh_claim_beside_a_tenants_backlog_takes_only_what_others_have(
+    house: House, big: Tenant, small: Tenant
+) -> None:
+    big.send(1000)
+    let_age(house)
+    small.send(40, group=4)
+    assert weights(take(house, fresh=True)) == {small.workspace_id: 40}
+    # Nothing else is left of the others: a worker never finds a fresh claim empty while there is work.
+    assert weights(take(house, fresh=True)) == {big.workspace_id: CROWDED_WEIGHT}
+
+
+def test_T37_a_fresh_claim_takes_what_came_after_a_flood_before_the_flood(house: House, big: Tenant) -> None:
+    big.send(1000)
+    let_age(house)
+    big.send(8, group=2)
+    assert weights(take(house, fresh=True)) == {big.workspace_id: 8}
+    assert weights(take(house, at_most=CROWDED_WEIGHT)) == {big.workspace_id: CROWDED_WEIGHT}
+
+
+def test_while_all_that_is_fresh_is_more_than_a_claim_the_newest_comes_first(house: House, big: Tenant) -> None:
+    big.send(600)
+    house.run(
+        "update job set due_at = now() - interval '400 milliseconds' + (id - :first) * interval '10 milliseconds'",
+        first=house.scalar("select min(id) from job"),
+    )
+    assert take(house, fresh=True).ids == [house.scalar("select max(id) from job")]
+    assert house.scalar("select min(id) from job") in take(house).ids
+
+
+def test_without_a_backlog_a_fresh_claim_is_like_any_other(house: House, big: Tenant, small: Tenant) -> None:
+    big.send(300)
+    small.send(100)
+    let_age(house)
+    claim = take(house, fresh=True)
+    assert weights(claim) == {big.workspace_id: 300, small.workspace_id: 100}
+    assert not claim.is_crowded
+
+
+def test_a_worker_takes_fresh_work_and_pieces_of_a_backlog_in_turn(house: House, big: Tenant, small: Tenant) -> None:
+    big.send(1000)
+    let_age(house)
+    taken = []
+    worker = Turns(house.runtime, RESOLVE)
+    for _ in range(3):
+        small.send(3, group=3)
+        taken += [weights(worker.claim()), weights(worker.claim())]
+    assert taken == [{small.workspace_id: 3}, {big.workspace_id: CROWDED_WEIGHT}] * 3
+
+
+@pytest.mark.parametrize(("fresh", "piece"), [(40, CROWDED_WEIGHT), (300, BATCH)])
+def test_a_piece_is_small_only_while_all_that_is_fresh_fits_a_claim(
+    house: House, big: Tenant, fresh: int, piece: int
+) -> None:
+    big.send(1000)
+    let_age(house)
+    big.send(fresh, group=20)
+    worker = Turns(house.runtime, RESOLVE)
+    assert worker.claim().weight == min(fresh, CROWDED_WEIGHT)
+    assert worker.claim().weight == piece
+
+
+@pytest.fixture
+def rests(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long workers wanted to rest; nobody waits."""
+    taken: list[float] = []
+    monkeypatch.setattr(turns.time, "sleep", taken.append)
+    return taken
+
+
+def test_a_worker_rests_until_more_has_come_but_never_while_somebody_has_a_backlog(
+    house: House, big: Tenant, rests: list[float]
+) -> None:
+    big.send(10)
+    worker = Turns(house.runtime, RESOLVE)
+    worker.rest(worker.claim(), 0.01)
+    assert rests == [turns.GATHER_SECONDS[RESOLVE]]
+    big.send(1000)
+    let_age(house)
+    big.send(10)
+    for _ in range(2):
+        worker.rest(worker.claim(), 0.01)
+    assert len(rests) == 1
+
+
+@pytest.mark.parametrize("queue", [TRANSFER, DELETE])
+def test_bulk_work_rests_longer_while_messages_come(house: House, big: Tenant, rests: list[float], queue: str) -> None:
+    worker, pace = Turns(house.runtime, queue), turns.PACES[queue]
+    worker.rest(worker.claim(), 0.1)
+    big.send(1)
+    worker.rest(worker.claim(), 0.1)
+    house.run("delete from job")
+    worker.rest(worker.claim(), 0.1)
+    # Messages that came a moment ago count for a while.
+    assert rests == pytest.approx([0.1 * pace.alone, 0.1 * pace.beside, 0.1 * pace.beside])
+    assert pace.beside > pace.alone

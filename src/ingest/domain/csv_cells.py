@@ -33,6 +33,8 @@ def escape(cell: str) -> str:
 
 def unescape(cell: str) -> str:
     """Return the cell that `escape` was given."""
+    if "'" not in cell:
+        return cell
     parts = LINES.split(cell)
     return "".join(
         part[1:] if part.startswith("'") and _is_risky([*parts[:place], part[1:], *parts[place + 1 :]], place) else part
@@ -64,12 +66,12 @@ def read_rows(content: bytes, form: Form) -> Iterator[list[str]]:
     """
     if len(content) > MAX_BYTES:
         raise Invalid(f"at most {MAX_BYTES // 1_000_000} MB", field="file", word="file_too_large")
-    text = _decode(content)
+    text = clean_text(_decode(content))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text), strict=False)
     count = -1
     try:
         for row in reader:
-            cells = [_clean(cell, form) for cell in row]
+            cells = [unescape(cell) for cell in row] if form == "spreadsheet" else row
             # Empty is what holds nothing once our own apostrophes are off.
             if any(cell.strip() for cell in cells):
                 count += 1
@@ -84,11 +86,6 @@ def _check(row: Sequence[str], count: int) -> None:
         raise Invalid(f"at most {MAX_COLUMNS} columns", field="file")
     if count > MAX_ROWS:
         raise Invalid(f"at most {MAX_ROWS:,} rows", field="file", word="too_many_rows")
-
-
-def _clean(cell: str, form: Form) -> str:
-    cell = clean_text(cell)
-    return unescape(cell) if form == "spreadsheet" else cell
 
 
 def _decode(content: bytes) -> str:

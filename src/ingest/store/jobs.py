@@ -19,6 +19,8 @@ from ingest.jobs.types import JobType
 
 # How much a claim takes while somebody has a backlog and somebody else has not.
 CROWDED_WEIGHT = 100
+# What came within this span is fresh: as long as fresh work is claimed in time, it does not age into a backlog.
+FRESH_SECONDS = 0.5
 
 
 class LeaseLost(Transient):
@@ -44,13 +46,22 @@ class ClaimedJob:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The rows one claim took, and the lease they are held under. Empty when nothing is due."""
+    """The rows one claim took, and the lease they are held under. Empty when nothing is due.
+
+    `is_crowded` says that some workspace had a whole batch waiting.
+    """
 
     lease_id: UUID
     jobs: tuple[ClaimedJob, ...]
+    is_crowded: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.jobs)
+
+    @property
+    def weight(self) -> int:
+        """How many items the claimed rows hold."""
+        return sum(job.weight for job in self.jobs)
 
     @property
     def ids(self) -> list[int]:
@@ -73,10 +84,13 @@ PREPARE_CLAIM = text("""
 """)
 
 # Workspaces take turns, counted in weight: what little one tenant has comes before the second helping of any other, so
-# that one tenant's backlog delays nobody else much. While somebody has a whole batch waiting and somebody else has not, a
-# claim is small, because whoever comes next waits for its end. The recursion walks the index from one workspace to the
-# next. A solo row is taken alone; other rows are taken in turn until their weights reach the limit. The last error is
-# handed over and cleared: a claim that finds a row tried before and without an error knows that its worker died.
+# that one tenant's backlog delays nobody else much. A workspace with a whole batch waiting has a backlog. While there is
+# one, claims are small, because whoever comes next waits for their end, and every second one is fresh: it takes what
+# others have and, of the backlog's workspace, what came in this moment, the newest first. So a flood of one sender delays
+# neither other tenants nor the other senders of its workspace.
+# The recursion walks the index from one workspace to the next. A solo row is taken alone; other rows are taken in turn
+# until their weights reach the limit. The last error is handed over and cleared: a claim that finds a row tried before and
+# without an error knows that its worker died.
 # Rows are found by due time once, and looked at again by id under the lock. `coalesce` keeps the planner from beginning
 # with the due time, or with all rows, there too: when ten thousand timers that its statistics knew to be in the future
 # came due at once, a claim took seconds.
@@ -87,8 +101,8 @@ CLAIM = text("""
         select (select workspace_id from job
                 where queue = :queue and workspace_id > tenant.workspace_id order by workspace_id limit 1)
         from tenant where tenant.workspace_id is not null
-    ), turn as materialized (
-        select waiting.id, waiting.finish, waiting.is_backlog from tenant
+    ), oldest as materialized (
+        select waiting.id, workspace_id, waiting.finish, waiting.is_backlog from tenant
         cross join lateral (
             select id, sum(weight) over (order by due_at, id) as finish, sum(weight) over () >= :weight as is_backlog
             from (
@@ -97,8 +111,31 @@ CLAIM = text("""
                   and due_at <= now() and (leased_until is null or leased_until < now())
                 order by due_at
                 limit :rows
-            ) as oldest
+            ) as first
         ) as waiting
+    ), crowd as materialized (
+        select coalesce(bool_or(is_backlog), false) as is_crowded, coalesce(bool_and(is_backlog), false) as is_all_backlog
+        from oldest
+    ), fresh as materialized (
+        select id, finish from oldest where not is_backlog and :fresh
+        union all
+        select newest.id, newest.finish
+        from (select distinct workspace_id from oldest where is_backlog and :fresh) as tenant
+        cross join lateral (
+            select id, sum(weight) over (order by due_at desc, id desc) as finish
+            from (
+                select id, due_at, weight from job
+                where queue = :queue and workspace_id = tenant.workspace_id
+                  and due_at <= now() and due_at > now() - make_interval(secs => :fresh_seconds)
+                  and (leased_until is null or leased_until < now())
+                order by due_at desc
+                limit :rows
+            ) as last
+        ) as newest
+    ), turn as materialized (
+        select id, finish from fresh
+        union all
+        select id, finish from oldest where not exists (select from fresh)
     ), due as materialized (
         select job.id, weight, is_solo, due_at, finish, last_error from turn join job using (id)
         where coalesce(due_at <= now(), false) and coalesce(leased_until < now(), true)
@@ -113,9 +150,9 @@ CLAIM = text("""
         from due
         window ordered as (order by finish, due_at, id)
     ), room as (
-        select case when bool_or(is_backlog) and not bool_and(is_backlog) then least(:weight, :crowded_weight)
-                    else :weight end as weight
-        from turn
+        select case when is_crowded and (:fresh or not is_all_backlog) then least(:weight, :crowded_weight)
+                    else least(:weight, :at_most) end as weight, is_crowded
+        from crowd
     )
     update job
     set lease_id = :lease_id,
@@ -126,8 +163,10 @@ CLAIM = text("""
     where job.id = ranked.id
       and case when solo_first then position = 1 else not ranked.is_solo and weight_before < room.weight end
     returning job.id, job.workspace_id, job.name, job.args, job.body, job.weight, job.attempts, job.is_solo,
-              ranked.last_error, job.trace_id, job.created_at
+              ranked.last_error, job.trace_id, job.created_at, room.is_crowded
 """)
+
+HAS_JOBS = text("select exists (select from job where queue = :queue)")
 
 COMPLETE = text("delete from job where id = any(:ids) and lease_id = :lease_id")
 
@@ -159,10 +198,21 @@ def add_jobs(
     )
 
 
-def claim_jobs(tx: Connection, queue: str, weight: int, lease_seconds: float, rows: int = 64) -> Claim:
+def claim_jobs(
+    tx: Connection,
+    queue: str,
+    weight: int,
+    lease_seconds: float,
+    rows: int = 64,
+    *,
+    fresh: bool = False,
+    at_most: int | None = None,
+) -> Claim:
     """Lease due jobs of the queue, workspaces in turn, until their weights reach `weight`; at least one if any is due.
 
-    Less is taken while one workspace has a backlog and another has not.
+    Less is taken while one workspace has a backlog, that is `weight` waiting, and another has not, or where the caller
+    wants `at_most` so much. With `fresh`, and where somebody has a backlog, only what came in this moment is taken, if
+    there is any.
 
     The transaction need not wait for the disk: a lease that is forgotten in a crash is a lease that has ended.
     """
@@ -174,12 +224,22 @@ def claim_jobs(tx: Connection, queue: str, weight: int, lease_seconds: float, ro
             "queue": queue,
             "weight": weight,
             "crowded_weight": CROWDED_WEIGHT,
+            "at_most": weight if at_most is None else at_most,
+            "fresh": fresh,
+            "fresh_seconds": FRESH_SECONDS,
             "rows": rows,
             "lease_id": lease_id,
             "lease_seconds": lease_seconds,
         },
     )
-    return Claim(lease_id, tuple(sorted((ClaimedJob(*row) for row in found.all()), key=lambda job: job.id)))
+    claimed = found.all()
+    jobs = sorted((ClaimedJob(*row[:-1]) for row in claimed), key=lambda job: job.id)
+    return Claim(lease_id, tuple(jobs), is_crowded=bool(claimed) and claimed[0].is_crowded)
+
+
+def has_jobs(tx: Connection, queue: str) -> bool:
+    """Return whether the queue has any job, due or not."""
+    return bool(tx.execute(HAS_JOBS, {"queue": queue}).scalar_one())
 
 
 def complete_jobs(tx: Connection, claim: Claim, ids: Sequence[int] | None = None) -> None:
