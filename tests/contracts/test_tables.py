@@ -1,0 +1,18 @@
+"""The tables that the code is written against are those that the migrations make."""
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+
+from ingest.store import tables_acts, tables_contacts
+from ingest.store.tables import metadata
+
+assert tables_acts
+assert tables_contacts
+
+
+@pytest.mark.filterwarnings("ignore:Computed default on:UserWarning")
+def test_the_migrations_make_the_declared_tables_columns_keys_and_indexes(tx: Connection) -> None:
+    context = MigrationContext.configure(tx, opts={"compare_type": True, "compare_server_default": True})
+    assert compare_metadata(context, metadata) == []
