@@ -207,6 +207,16 @@ def test_B4_a_second_known_address_of_one_person_is_attached(pipeline: Pipeline)
     assert pipeline.contact_of("whatsapp_cloud", "447700900451").phone == "+447700900451"
 
 
+def test_B4_two_new_senders_with_one_alias_in_one_batch_are_one_person_as_in_two(pipeline: Pipeline) -> None:
+    first = builders.whatsapp_scoped_text("GB.1000000000001", "m1", "447700900451")
+    second = builders.whatsapp_scoped_text("GB.1000000000002", "m2", "447700900451")
+    pipeline.deliver("whatsapp_cloud", first, second)
+    assert pipeline.count("contact") == 1
+    assert len({message.contact_id for message in pipeline.messages()}) == 1
+    addresses = pipeline.rows("select address from identity where workspace_id = :w")
+    assert {row.address for row in addresses} == {"GB.1000000000001", "GB.1000000000002", "447700900451"}
+
+
 def test_T09_and_B4_addresses_of_two_contacts_in_one_event_are_suggested_and_not_joined(pipeline: Pipeline) -> None:
     pipeline.deliver("whatsapp_cloud", builders.whatsapp_scoped_text("GB.1001", "m1"))
     pipeline.deliver("whatsapp_cloud", builders.whatsapp_text("447700900451", "m2"))

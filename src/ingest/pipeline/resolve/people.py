@@ -278,16 +278,19 @@ def _is_settled(
 def _attach_aliases(tx: Transaction, batch: Batch, makers: Sequence[Item], owned: dict[Address, FoundIdentity]) -> None:
     """Attach addresses that came with a known one; note identities of different contacts that met in one event."""
     aliases: dict[Address, tuple[Address, FoundIdentity, datetime]] = {}
+    coming: dict[Address, FoundIdentity] = {}
     links: set[tuple[int, int, int, int]] = set()
     for item in makers:
         if not (item.sender.aliases or item.event.former):
             continue
         addresses = sorted(addresses_of([item]))
-        owner = owned.get(item.address) or next(owned[each] for each in addresses if each in owned)
+        # Two new senders who share an alias are one person, made by the first of them; the alias is still on its way.
+        owner = next(known[each] for known in (owned, coming) for each in (item.address, *addresses) if each in known)
         for address in addresses:
             other = owned.get(address)
             if other is None:
                 aliases[address] = (address, owner, item.sent_at)
+                coming[address] = owner
             elif other.identity_id != owner.identity_id and other.contact_id != owner.contact_id:
                 one, two = sorted((owner.identity_id, other.identity_id))
                 links.add((item.workspace_id, item.channel_id, one, two))
