@@ -40,8 +40,8 @@ class Turns:
     """The claims of one drain.
 
     While some workspace has a backlog, what came in this moment and a piece of the backlog take turns. A message that
-    comes during one waits for its end, so a piece is small, unless what is fresh fills claims by itself: then all is late
-    anyway, and large claims catch up sooner.
+    comes during one waits for its end, so a piece is small, unless what is fresh fills half a batch by itself: then all is
+    late anyway, and large claims catch up sooner.
     """
 
     def __init__(self, runtime: Runtime, queue: str) -> None:
@@ -63,10 +63,11 @@ class Turns:
                 settings.lease_seconds,
                 CLAIM_ROWS.get(self._queue, DEFAULT_CLAIM_ROWS),
                 fresh=self._is_fresh,
-                at_most=None if self._is_fresh else self._at_most,
+                at_most=self._at_most,
             )
         if self._is_fresh:
-            self._at_most = CROWDED_WEIGHT if claim.is_crowded and claim.weight < CROWDED_WEIGHT else None
+            is_room = claim.weight < settings.batch_events // 2
+            self._at_most = CROWDED_WEIGHT if claim.is_crowded and is_room else None
         return claim
 
     def rest(self, claim: Claim, seconds: float) -> None:

@@ -150,7 +150,8 @@ CLAIM = text("""
         from due
         window ordered as (order by finish, due_at, id)
     ), room as (
-        select case when is_crowded and (:fresh or not is_all_backlog) then least(:weight, :crowded_weight)
+        select case when is_crowded and not is_all_backlog then least(:weight, :crowded_weight)
+                    when exists (select from fresh) then :weight
                     else least(:weight, :at_most) end as weight, is_crowded
         from crowd
     )
