@@ -14,6 +14,7 @@ it runs, from any thread:
         proxy.cut_after(4096)                           # RST on each connection once so many bytes came back on it
         proxy.drop_reply(b"COMMIT", times=1)            # that answer never arrives; its connection is reset
         proxy.on_request(b"HDEL", once)                 # calls once() when a request with these bytes has gone through
+        proxy.on_reply(b"COMMIT", once)                 # the same for an answer
         proxy.heal()                                    # all of the above off
 """
 
@@ -62,6 +63,7 @@ class Rule:
     times: int
     then: Callable[[], object] | None = None
     silent: bool = False
+    direction: Direction = "to_client"
 
 
 class FaultProxy:
@@ -173,7 +175,16 @@ class FaultProxy:
 
     def on_request(self, match: bytes, then: Callable[[], object], times: int = 1) -> None:
         """Call `then`, in the proxy's thread, right after a request with these bytes was passed on."""
+        self._watch = Rule(match, times, then, direction="to_server")
+
+    def on_reply(self, match: bytes, then: Callable[[], object], times: int = 1) -> None:
+        """Call `then`, in the proxy's thread, right after a reply with these bytes was passed on."""
         self._watch = Rule(match, times, then)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether bytes are kept back."""
+        return bool(self._held)
 
     def heal(self) -> None:
         """Turn all faults off. What was held is delivered; what is dead stays dead."""
@@ -305,7 +316,7 @@ class FaultProxy:
 
     def _notice(self, link: Link, data: bytes, direction: Direction) -> None:
         watch = self._watch
-        if direction == "to_client" or watch is None or watch.times <= 0 or watch.then is None:
+        if watch is None or direction != watch.direction or watch.times <= 0 or watch.then is None:
             return
         if self._contains(link, data, direction, watch.match):
             watch.times -= 1

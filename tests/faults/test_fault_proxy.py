@@ -188,3 +188,17 @@ def test_a_request_is_noticed_once_and_only_after_it_was_passed_on(proxy: FaultP
         time.sleep(0.05)
         connection.sendall(b"EL")
         assert noticed.wait(2)
+
+
+def test_a_reply_is_noticed_and_a_partition_that_begins_with_it_lets_it_through(proxy: FaultProxy) -> None:
+    proxy.on_reply(b"claimed", proxy.hold)
+    with closing(connect(proxy)) as connection:
+        ask(connection, b"claim")
+        assert not proxy.is_holding
+        assert ask(connection, b"claimed") == b"claimed"
+        time.sleep(0.05)
+        assert proxy.is_holding
+        connection.sendall(b"more")
+        connection.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            connection.recv(1)
