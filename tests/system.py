@@ -260,7 +260,7 @@ class System:
         """Return the process such that it talks to the servers through its side's proxies, where there are any."""
         if not self.network:
             return line
-        side = "web" if line.name.startswith("web") else "second" if line.name == "worker_resolve_0" else "worker"
+        side = "web" if line.name.startswith("web") else "second" if line.name == "worker_resolve_1" else "worker"
         database = f"postgresql+psycopg://ingest@127.0.0.1:{self.network[f'{side}-database'].port}/ingest"
         port = self.network[f"{side}-broker"].port
         broker = f"redis://127.0.0.1:{port}/0"

@@ -44,7 +44,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_M1_a_poisonous_message_is_set_aside_after_three_tries_alone(kind: str) -> None:
     reason, bound = KINDS[kind]
-    with faulty_system(commands={"worker_resolve": POISONED, "worker_resolve_0": POISONED}) as system:
+    with faulty_system(commands={"worker_resolve": POISONED, "worker_resolve_1": POISONED}) as system:
         load = system.load(Plan(rate=100, seconds=120, senders=500, seed=SEED))
         load.start()
         time.sleep(2)

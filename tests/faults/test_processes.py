@@ -87,7 +87,7 @@ def little_memory(limit_bytes: int) -> Iterator[tuple[str, str]]:
 def test_K3_a_message_that_needs_more_memory_than_there_is_is_set_aside_and_its_neighbours_are_stored() -> None:
     with little_memory(400 * 1024**2) as (limit, how):
         command = ("sh", "-c", f"{limit}; exec {sys.executable} -m tests.faults.poisoned_worker resolve")
-        with faulty_system(commands={"worker_resolve": command, "worker_resolve_0": command}) as system:
+        with faulty_system(commands={"worker_resolve": command, "worker_resolve_1": command}) as system:
             load = system.load(Plan(rate=200, seconds=20, senders=1000, seed=SEED))
             load.start()
             time.sleep(2)
@@ -138,7 +138,7 @@ def test_K5_the_beat_is_killed_every_three_seconds_and_there_are_two() -> None:
 
 
 def test_G1_workers_told_to_end_in_mid_batch_with_work_waiting_and_idle_lose_nothing_and_end_in_time() -> None:
-    commands = {"worker_resolve": POISONED, "worker_resolve_0": POISONED}
+    commands = {"worker_resolve": POISONED, "worker_resolve_1": POISONED}
     with faulty_system(commands=commands) as system:
         seconds: dict[str, list[float]] = {"parent": [], "group": [], "waiting": [], "idle": []}
         load = system.load(Plan(rate=200, seconds=120, senders=1000, seed=SEED))

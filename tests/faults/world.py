@@ -53,6 +53,7 @@ class FaultySystem(System):
 
     def _lines(self) -> list[ProcessLine]:
         lines = [ProcessLine(each.name, self.commands.get(each.name, each.command)) for each in super()._lines()]
+        assert set(self.commands) <= {each.name for each in lines}, "a command for a process that there is none of"
         return lines + [ProcessLine(name, command) for name, command in self.more.items()]
 
     # Messages
