@@ -26,6 +26,8 @@ DEFAULT_OUT = Path("docs/benchmarks/faults")
 # FAULTS_SOAK_SECONDS or FAULTS_LONG.
 QUICK, NIGHTLY, SOAK = "quick", "nightly", "soak"
 
+_lines_of_test: list[dict[str, Any]] = []
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -88,7 +90,19 @@ def record(row: Row, figures: Figures, *, load: str, system: str = "ours") -> No
         "machine": {name: value for name, value in known.items() if name not in PACKAGES},
         "versions": {name: value for name, value in known.items() if name in PACKAGES} | {"ingest": version("ingest")},
     }
-    out = Path(directory)
+    _lines_of_test.append(line)
+    _keep(line, Path(directory))
+
+
+def end_test(*, has_failed: bool) -> None:
+    """Say how the test ended that recorded the latest rows: those of one that failed are kept once more, and marked so."""
+    lines = [{**line, "failed": True} for line in _lines_of_test] if has_failed else []
+    _lines_of_test.clear()
+    for line in lines:
+        _keep(line, Path(os.environ["FAULTS_OUT"]))
+
+
+def _keep(line: Mapping[str, Any], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with (out / RESULTS).open("a") as file:
         # Several workers of one run may write at once.

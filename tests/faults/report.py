@@ -28,9 +28,9 @@ How to read the tables:
 - *accepted*: messages whose webhook call was answered 2xx (in the rows X: messages that were to be deleted).
 - *lost*: accepted, and nowhere to be found when nothing waits any more. *twice*: stored in two rows. *phantom*: stored
   though refused. *orphans*: rows without the row they belong to. A message that got no answer may be stored or not, but
-  once at most. A run in which any of the four is not 0 fails.
+  once at most. A run in which any of the four is not 0 fails. A row whose run failed, for this or any other reason, says so.
 - *recovery*: seconds from the fault's end until no accepted message had waited for two seconds or more; in brackets the
-  most that the run allows. Bold: it took longer, and the run failed.
+  most that the run allows.
 - *p99*: milliseconds within which 99 of 100 calls were answered, counted from when each was due: in the rows K1,
   K2, K4, K6, Q, D1, D2, D7 and N of the calls during the fault, in the others of all calls of the run.
 - *not 2xx*: share of these calls that were refused or got no answer. Providers send them again; so does the checker in K1.
@@ -110,6 +110,8 @@ def _sums(ours: Sequence[Line], naive: Iterable[Line]) -> list[str]:
         f"**{len(ours)} rows, {_sum(ours, 'accepted'):,} messages: {lost} lost, {twice} stored twice, {phantom} phantoms, "
         f"{orphans} orphans.**"
     ]
+    if failed := [line["row"] for line in ours if line.get("failed")]:
+        told.append(f"Failed: {', '.join(failed)}.")
     slowest = max(ours, key=lambda line: line["figures"]["recovery_seconds"] or 0.0)
     if slowest["figures"]["recovery_seconds"] is not None:
         told.append(f"The slowest recovery took {_recovery(slowest['figures'])} s: {slowest['row']}, {_done(slowest)}.")
@@ -134,10 +136,14 @@ def _cells(line: Line) -> Sequence[object]:
     figures = line["figures"]
     share = figures["non_2xx_share"]
     return [
-        line["row"], _done(line), line["expected"], figures["accepted"], figures["lost"], figures["stored_twice"],
+        _name(line), _done(line), line["expected"], figures["accepted"], figures["lost"], figures["stored_twice"],
         figures["phantom"], figures["orphans"], _recovery(figures), figures["accept_p99_ms"],
         None if share is None else f"{share:.1%}", _more(figures["more"]), line.get("when", NIGHTLY), line["seed"],
     ]  # fmt: skip
+
+
+def _name(line: Line) -> str:
+    return f"{line['row']} **failed**" if line.get("failed") else str(line["row"])
 
 
 def _cells_beside(ours: Line, naive: Line) -> Sequence[object]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.record import QUICK, Figures, Row, record
+from tests.faults.record import QUICK, Figures, Row, end_test, record
 from tests.faults.report import read_lines, render
 
 ROW = Row("Q4", "replies dropped", "nothing lost")
@@ -42,6 +42,16 @@ def test_the_page_begins_with_the_sums_and_its_tables_come_in_the_order_of_the_m
     assert "slowest recovery took 1.2 (≤ 10) s: Q4, replies dropped." in page
     assert "lost 5 of 100 in 1 of these rows" in page
     assert page.index("## Processes are killed") < page.index("## The broker fails") < page.index("## Beside")
+
+
+def test_the_rows_of_a_test_that_failed_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAULTS_OUT", str(tmp_path))
+    for row, has_failed in (("K3", True), ("K4", False)):
+        record(Row(row, "killed", "stored"), Figures(1, 0, 0), load="1 request")
+        end_test(has_failed=has_failed)
+    page = render(read_lines(tmp_path / "results.jsonl"))
+    assert "Failed: K3." in page
+    assert (len(cells(page, "K3 **failed**")), len(cells(page, "K4"))) == (1, 1)
 
 
 def test_without_a_place_for_them_figures_are_printed_and_not_kept(
