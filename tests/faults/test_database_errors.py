@@ -170,12 +170,16 @@ def test_D4_the_server_says_that_it_is_starting_up(system: FaultySystem) -> None
     system.servers.postgres.stop("fast")
     # A standby that takes no readers answers 57P03 until it is promoted.
     (data / "standby.signal").touch()
-    starting = threading.Thread(target=system.servers.postgres.start)
-    starting.start()
-    time.sleep(10)
-    (data / "promote").touch()
-    system.wake_server()
-    starting.join(30)
+
+    def promote() -> None:
+        (data / "promote").touch()
+        system.wake_server()
+
+    promoting = threading.Timer(10, promote)
+    promoting.start()
+    # In the main thread: the server ends with the thread that started it.
+    system.servers.postgres.start()
+    promoting.join()
     recovery = recovered(system, 40)
     load.join(60)
     judged(system, load, STARTING, bound=40, recovery=recovery, errors=failures(system), restarts=starts(system))
