@@ -45,6 +45,9 @@ DRAIN_SECONDS = 5.0
 BUSY_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 30.0
 AWAY_SECONDS = 0.5
+# A job alone whose worker died with it goes behind those that wait before it is tried again: what never ends holds its worker
+# until the hard limit at every try, and two of them would hold two workers all the time.
+AGAIN_SECONDS = 1.0
 # A row that somebody holds for longer than a lock's time-out: who needs it is found in a few steps and asks again now and
 # then, without waiting; everybody else goes on.
 HELD_PIECES = 8
@@ -166,7 +169,7 @@ def handle_claim(runtime: Runtime, queue: str, claim: Claim) -> None:
 
 
 def _handle_suspect(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob) -> None:
-    """Handle a job whose worker died or hung with it: alone, and set aside after three tries."""
+    """Have a job whose worker died or hung with it handled alone, behind its neighbours; set it aside after three tries."""
     handler = HANDLERS.get((queue, job.name))
     if pieces := _cut(handler, job, job.weight):
         _split(runtime, claim, job, pieces)
@@ -175,7 +178,7 @@ def _handle_suspect(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob)
     elif job.attempts > SOLO_TRIES:
         _set_aside(runtime, queue, claim, job, "worker_died")
     else:
-        _handle_together(runtime, queue, claim, [job], handler)
+        _release(runtime, claim, [job], "worker_died", delay_seconds=AGAIN_SECONDS, solo=True, counts=False)
 
 
 def _handle_together(

@@ -8,6 +8,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 import structlog
+from billiard import pool
 from celery import Celery
 from celery.bin.celery import celery
 from celery.exceptions import SecurityWarning
@@ -24,6 +25,7 @@ from workers.watchdog import Watchdog
 log = structlog.get_logger()
 
 BULK_NICENESS = 10
+LAST_RESULT_SECONDS = 2.0
 
 
 def load_handlers(queues: Iterable[str]) -> None:
@@ -44,6 +46,7 @@ def worker(queues: Sequence[str]) -> None:
     settings = read_settings()
     look_at_broker(settings)
     look_at_database(settings)
+    end_promptly()
     process = WorkerProcess(settings, f"worker-{queues[0]}")
     app = make_worker(process)
     Watchdog(Runtime.from_settings(settings, "watchdog"), list(queues), process.progress).start()
@@ -60,6 +63,16 @@ def worker(queues: Sequence[str]) -> None:
     # Celery warns root of pickled messages; here only JSON is accepted.
     warnings.simplefilter("ignore", SecurityWarning)
     sys.exit(_run(app, arguments))
+
+
+def end_promptly() -> None:
+    """Have pool children not wait long, at their end, for their parent to read their last result.
+
+    A parent that ends itself sometimes no longer does, and half a minute would pass. Nobody wants the results here, and a
+    bell that was not acknowledged rings again.
+    """
+    retries = int(LAST_RESULT_SECONDS / pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_INTERVAL)
+    pool.GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT = retries
 
 
 def _run(app: Celery, arguments: list[str]) -> int:

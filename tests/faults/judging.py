@@ -66,8 +66,8 @@ def judged(
     assert verdict.is_clean, verdict
     assert verdict.accepted > 0
     assert set(verdict.refused) <= set(refused), verdict
-    assert orphans == 0
-    assert sorted(system.dead_reasons()) == sorted(dead)
+    assert orphans == 0, orphans
+    assert sorted(system.dead_reasons()) == sorted(dead), system.dead_reasons()
     system.assert_sound()
     return verdict
 

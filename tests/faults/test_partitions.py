@@ -4,6 +4,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -78,8 +79,9 @@ def test_N2_a_partition_of_one_worker_longer_than_its_lease(system: System, way:
     with trial(system, Row("N2", fault, "the late one changes nothing", way), PLAN, bound=45) as run:
         second = system.network["second-database"]
         with run.fault():
-            # Right after a claim of its own: what it has claimed is done by the other one meanwhile.
-            second.on_reply(b"resolve_requests", lambda: second.hold(**WAYS[way]))
+            # Right after it has claimed and committed that: its work is done by the other one meanwhile.
+            cut_off = partial(second.hold, **WAYS[way])
+            second.on_reply(b"resolve_requests", partial(second.on_reply, b"COMMIT", cut_off))
             until(lambda: second.is_holding, 20, interval=0.01)
             time.sleep(8)
             second.heal()

@@ -451,6 +451,23 @@ def test_M1_and_T79_a_request_that_kills_its_worker_is_set_aside_after_three_tri
     house.check()
 
 
+def test_M1_who_comes_after_a_job_that_died_alone_goes_first(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handling, "AGAIN_SECONDS", 0.3)
+    house.accept(wrote(1))
+    die_with(house)
+    with house.runtime.begin() as tx:
+        claim = claim_jobs(tx, RESOLVE, 500, 20)
+    handling.handle_claim(house.runtime, RESOLVE, claim)
+    die_with(house)
+    house.accept(wrote(2))
+    handling.drain(house.runtime, RESOLVE)
+    assert house.texts() == ["2"]
+    time.sleep(0.3)
+    handling.drain(house.runtime, RESOLVE)
+    assert (sorted(house.texts()), house.dead()) == (["1", "2"], [])
+    house.check()
+
+
 def test_6_waiting_out_faults_does_not_count_as_a_try(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handling, "HELD_DELAY_SECONDS", (0.0, 0.0))
     refuse(house, "%", "55P03")
