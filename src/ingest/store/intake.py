@@ -44,7 +44,7 @@ class IntakeRow(msgspec.Struct, frozen=True, array_like=True):
     body: bytes
 
 
-ROW_REQUESTS = 100
+ROW_REQUESTS = 50
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(list[RawRequest])

@@ -18,7 +18,7 @@ from ingest.errors import Transient
 from ingest.jobs.types import JobType
 
 # How much a claim takes while somebody has a backlog and somebody else has not.
-CROWDED_WEIGHT = 100
+CROWDED_WEIGHT = 50
 # What came within this span is fresh: as long as fresh work is claimed in time, it does not age into a backlog.
 FRESH_SECONDS = 0.5
 
