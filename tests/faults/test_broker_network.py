@@ -76,7 +76,9 @@ def test_Q4_a_bad_network_to_the_broker_loses_nothing(system: System, fault: Fau
         web, worker = system.proxies("web", "broker"), system.proxies("worker", "broker")
         before = sum(each.cut + each.dropped for each in (*web, *worker))
         with run.fault():
-            fault(web, worker, b"naive" if system.name == "naive" else b"ingest:resolve")
+            # An answer that hands out a message: the queue's name, then the message. Others name the queue too.
+            queue = b"naive" if system.name == "naive" else b"ingest:resolve"
+            fault(web, worker, b"\r\n" + queue + b"\r\n$")
             for each in (*web, *worker):
                 each.heal()
         run.more["connections reset"] = sum(each.cut + each.dropped for each in (*web, *worker)) - before
