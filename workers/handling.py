@@ -52,7 +52,12 @@ AGAIN_SECONDS = 1.0
 # then, without waiting; everybody else goes on.
 HELD_PIECES = 8
 HELD_WAIT_MILLISECONDS = 50
-HELD_DELAY_SECONDS = (2.0, 8.0)
+HELD_DELAY_SECONDS = (1.0, 5.0)
+# Whoever waits for that row holds those of its batch's other contacts, and so keeps other workers waiting in their turn. Once
+# a lock's whole time-out has passed, batches wait for this long only, for a while; their pieces for longer than that.
+IMPATIENT_WAIT_MILLISECONDS = 100
+PIECE_WAIT_MILLISECONDS = 150
+IMPATIENT_SECONDS = 10.0
 # A fault of the moment, not of the data: serialisation, deadlock, lock and statement time-outs, servers coming and going.
 TRANSIENT_ERRORS = (
     pg.SerializationFailure,
@@ -83,6 +88,21 @@ class Handler:
 
 
 HANDLERS: dict[tuple[str, str], Handler] = {}
+
+
+@dataclass
+class Patience:
+    """Whether this process waits for locks as long as it may: not for a while after that was in vain."""
+
+    lost_at: float = float("-inf")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody held a row for longer than a lock's time-out a moment ago."""
+        return time.monotonic() - self.lost_at < IMPATIENT_SECONDS
+
+
+PATIENCE = Patience()
 
 
 def _refuse_unknown(_runtime: Runtime, _uow: UnitOfWork, rows: Sequence[ClaimedJob]) -> None:
@@ -181,13 +201,18 @@ def _handle_suspect(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob)
         _release(runtime, claim, [job], "worker_died", delay_seconds=AGAIN_SECONDS, solo=True, counts=False)
 
 
-def _handle_together(
-    runtime: Runtime, queue: str, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler | None
+def _handle_together(  # noqa: PLR0917 - what every step of handling is told
+    runtime: Runtime,
+    queue: str,
+    claim: Claim,
+    jobs: Sequence[ClaimedJob],
+    handler: Handler | None,
+    is_piece: bool = False,
 ) -> None:
     started = time.monotonic()
     with structlog.contextvars.bound_contextvars(queue=queue, job_id=jobs[0].id, trace_id=_trace(jobs)):
         try:
-            _run_with_retries(runtime, claim, jobs, handler or UNKNOWN)
+            _run_with_retries(runtime, claim, jobs, handler or UNKNOWN, _lock_wait(jobs, is_piece))
         except LeaseLost:
             log.warning("lease.lost", jobs=len(jobs))
         except Exception as failure:
@@ -196,17 +221,21 @@ def _handle_together(
             count_claim(queue, sum(job.weight for job in jobs), time.monotonic() - started)
 
 
-def _run_with_retries(runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler) -> None:
+def _run_with_retries(
+    runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler, lock_wait: int | None = None
+) -> None:
     for attempt in range(RETRIES_IN_PLACE):
         try:
             with runtime.unit_of_work() as uow:
-                if _was_held(jobs):
-                    limit_lock_wait(uow.tx, HELD_WAIT_MILLISECONDS)
+                if lock_wait is not None:
+                    limit_lock_wait(uow.tx, lock_wait)
                 handler.run(runtime, uow, jobs)
                 complete_jobs(uow.tx, claim, [job.id for job in jobs])
                 fault.point("completed")
             fault.point("committed")
         except Exception as failure:
+            if _is_held(failure) and lock_wait is None:
+                PATIENCE.lost_at = time.monotonic()
             is_last = attempt == RETRIES_IN_PLACE - 1
             if is_last or isinstance(failure, LeaseLost) or not is_transient(failure) or _is_held(failure):
                 raise
@@ -227,6 +256,15 @@ def is_transient(failure: BaseException) -> bool:
 
 def _is_held(failure: BaseException) -> bool:
     return isinstance(failure, DBAPIError) and isinstance(failure.orig, pg.LockNotAvailable)
+
+
+def _lock_wait(jobs: Sequence[ClaimedJob], is_piece: bool) -> int | None:
+    """Return for how many milliseconds these jobs may wait for a lock, None for as long as any may."""
+    if _was_held(jobs):
+        return HELD_WAIT_MILLISECONDS
+    if is_piece:
+        return PIECE_WAIT_MILLISECONDS
+    return IMPATIENT_WAIT_MILLISECONDS if PATIENCE.is_lost else None
 
 
 def _was_held(jobs: Sequence[ClaimedJob]) -> bool:
@@ -268,7 +306,7 @@ def _make_smaller(  # noqa: PLR0917 - one decision over everything known
     job = jobs[0]
     handler = HANDLERS.get((queue, job.name))
     if _is_held(failure) and not _is_table_held(runtime):
-        _free_neighbours(runtime, claim, jobs, handler, reason)
+        _free_neighbours(runtime, queue, claim, jobs, handler, reason)
     elif is_transient(failure):
         _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=False, counts=False)
     elif len(jobs) > 1:
@@ -287,12 +325,17 @@ def _is_table_held(runtime: Runtime) -> bool:
         return is_table_held(tx)
 
 
-def _free_neighbours(
-    runtime: Runtime, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler | None, reason: str
+def _free_neighbours(  # noqa: PLR0917 - what every step of handling is told
+    runtime: Runtime, queue: str, claim: Claim, jobs: Sequence[ClaimedJob], handler: Handler | None, reason: str
 ) -> None:
-    """Have the jobs handled apart, and a job that is alone asked again later: one of them needs a row that is held."""
+    """Handle the jobs in pieces, and have a job that is alone asked again later: one of them needs a row that is held.
+
+    Now, under the claim at hand: if each were claimed alone, more would come meanwhile than could be taken.
+    """
     if len(jobs) > 1:
-        _release(runtime, claim, jobs, reason, delay_seconds=0, solo=True, counts=False)
+        size = -(-len(jobs) // HELD_PIECES)
+        for start in range(0, len(jobs), size):
+            _handle_together(runtime, queue, claim, jobs[start : start + size], handler, is_piece=True)
     elif pieces := _cut(handler, jobs[0], HELD_PIECES):
         _split(runtime, claim, jobs[0], pieces)
     else:

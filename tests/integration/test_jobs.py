@@ -369,6 +369,7 @@ def impatient(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
     """A house whose workers wait for a lock for a fifth of a second only, and ask again at once."""
     monkeypatch.setitem(SESSION_SETTINGS, "lock_timeout", "200ms")
     monkeypatch.setattr(handling, "HELD_DELAY_SECONDS", (0.0, 0.1))
+    monkeypatch.setattr(handling, "PATIENCE", handling.Patience())
     house.runtime.engine.dispose()
     return house
 
@@ -395,6 +396,25 @@ def test_D6_messages_of_a_contact_that_somebody_holds_wait_and_their_neighbours_
             assert time.monotonic() < ends_at, "neighbours wait too"
             handling.drain(impatient.runtime, RESOLVE)
         assert "1" not in impatient.texts()
+    impatient.work_off()
+    assert (len(impatient.texts()), impatient.dead()) == (42, [])
+    impatient.check()
+
+
+def test_D6_neighbours_of_a_message_whose_contact_is_held_are_stored_under_the_same_claim(impatient: House) -> None:
+    impatient.accept(wrote(0))
+    impatient.work_off()
+    others = [builders.whatsapp_text(f"4477009006{number:02}", f"other.{number}", "other") for number in range(40)]
+    impatient.accept(*others[:25], wrote(1), *others[25:], group=1)
+    with holding(impatient, "select from contact for update"):
+        with impatient.runtime.begin() as tx:
+            claim = claim_jobs(tx, RESOLVE, 500, 20)
+        handling.handle_claim(impatient.runtime, RESOLVE, claim)
+        assert len(impatient.texts()) == 41
+        waiting = "select array_agg((weight, is_solo)::text) from job where body is not null"
+        assert impatient.scalar(waiting) == ["(1,t)"]
+        # The next batch does not wait for long where the last one waited in vain.
+        assert handling._lock_wait(claim.jobs, is_piece=False) == handling.IMPATIENT_WAIT_MILLISECONDS
     impatient.work_off()
     assert (len(impatient.texts()), impatient.dead()) == (42, [])
     impatient.check()
