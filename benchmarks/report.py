@@ -32,6 +32,7 @@ Load, web, workers, PostgreSQL and broker share the machine.
   includes the asking, and for suggestions also the way into the database.
 - CPU time is of all processes of that name with their children, in microseconds a stored message.
 - Memory is the proportional set size of a process with its children.
+- Targets that are missed, by how much and why: [misses.md](misses.md). What faults do: [faults.md](faults.md).
 """
 
 
