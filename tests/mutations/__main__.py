@@ -6,6 +6,7 @@
 Ends with status 1 when a bug survives: a test is missing.
 """
 
+import argparse
 import os
 import re
 import shutil
@@ -38,9 +39,19 @@ class Moved(Exception):
     """The text that a bug replaces is not in its file once."""
 
 
-def main(words: Sequence[str]) -> int:
+def main() -> int:
     """Try the bugs and return the status to exit with."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.mutations",
+        description=__doc__,
+        epilog="bugs: " + ", ".join(bug.name for bug in BUGS),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="*", help="of names; default: all bugs")
+    words = parser.parse_args().words
     chosen = [bug for bug in BUGS if not words or any(word in bug.name for word in words)]
+    if not chosen:
+        parser.error("no bug has such a name")
     for bug in chosen:
         planted(bug)
     findings = []
@@ -129,4 +140,4 @@ def report(findings: Sequence[Finding]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

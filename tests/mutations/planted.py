@@ -30,8 +30,8 @@ BUGS = (
         "A job is deleted before its work is committed",
         "workers/handling.py",
         """            with runtime.unit_of_work() as uow:
-                if _was_held(jobs):
-                    limit_lock_wait(uow.tx, HELD_WAIT_MILLISECONDS)
+                if lock_wait is not None:
+                    limit_lock_wait(uow.tx, lock_wait)
                 handler.run(runtime, uow, jobs)
                 complete_jobs(uow.tx, claim, [job.id for job in jobs])
 """,
@@ -47,8 +47,8 @@ BUGS = (
         "The same, left to the model",
         "workers/handling.py",
         """            with runtime.unit_of_work() as uow:
-                if _was_held(jobs):
-                    limit_lock_wait(uow.tx, HELD_WAIT_MILLISECONDS)
+                if lock_wait is not None:
+                    limit_lock_wait(uow.tx, lock_wait)
                 handler.run(runtime, uow, jobs)
                 complete_jobs(uow.tx, claim, [job.id for job in jobs])
 """,
