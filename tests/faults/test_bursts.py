@@ -162,7 +162,7 @@ def test_M8_bodies_that_no_server_should_read(system: FaultySystem) -> None:
         load,
         BODIES,
         bound=20,
-        dead=["bad_payload"],
+        dead=["bad_payload: body is not JSON that we can read"],
         web_mib_before=sizes[0],
         web_mib_max=max(sizes),
         **{f"{kind}:": "/".join(map(str, sorted(each))) for kind, each in answers.items()},
