@@ -38,11 +38,13 @@ format: $(DEV_STAMP) ## Format the code and fix what can be fixed
 bench: $(DEV_STAMP) ## Measure messages/s against the comparators in benchmarks/
 	$(BIN)/python -m benchmarks $(ARGS)
 
+# With the long runs of tests that live elsewhere.
+FAULT_TESTS := tests/faults tests/integration/test_model.py tests/integration/test_waiting_runs.py
 # The figures are kept there, and the table beside it.
 FAULTS_OUT ?= docs/benchmarks/faults
 
 faults: $(DEV_STAMP) $(FUZZ_STAMP) ## Kill, stop and cut off everything under load, count what was lost, print the table
-	FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m pytest tests/faults -m "faults or not faults" -p no:randomly -s $(ARGS); \
+	FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m pytest $(FAULT_TESTS) -m "faults or not faults" -p no:randomly -s $(ARGS); \
 		status=$$?; FAULTS_OUT=$(FAULTS_OUT) $(BIN)/python -m tests.faults.report; exit $$status
 
 mutations: $(DEV_STAMP) ## Plant bugs in copies of the tree, and see that a test finds each (ARGS="no_fence")
