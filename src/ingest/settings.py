@@ -120,12 +120,21 @@ class Settings(BaseSettings):
             "broker_url": embedded.broker_url,
             "spool_dir": self.data_dir / "spool",
             "metrics_dir": self.data_dir / "metrics",
-            "public_url": f"http://{_bracketed(self.host)}:{self.port}",
+            "public_url": self._url_of_what_runs() or f"http://{_bracketed(self.host)}:{self.port}",
         }
         for name, value in derived.items():
             if getattr(self, name) in {"", Path()}:
                 object.__setattr__(self, name, value)
         return self
+
+    def _url_of_what_runs(self) -> str:
+        """Return where the system of the data directory is to be found, "" where host or port were given or none runs."""
+        if self.model_fields_set & {"host", "port"}:
+            return ""
+        try:
+            return places(self.data_dir).public_url.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     @property
     def embeds_database(self) -> bool:

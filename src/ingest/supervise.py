@@ -123,14 +123,14 @@ class Supervisor:
             if time.monotonic() > deadline or (give_up is not None and give_up.is_set()):
                 break
             time.sleep(POLL_SECONDS)
-        self.kill()
+        self.kill(was_asked=True)
 
-    def kill(self) -> None:
-        """End every process with SIGKILL, with its children."""
+    def kill(self, *, was_asked: bool = False) -> None:
+        """End every process with SIGKILL, with its children; `was_asked` says that each had its time to stop."""
         for child in self._children:
             if child.process is not None:
                 if child.process.poll() is None:
-                    self.say(f"{child.line.name} did not stop and is killed")
+                    self.say(f"{child.line.name} {'did not stop and ' if was_asked else ''}is killed")
                     os.killpg(child.process.pid, signal.SIGKILL)
                 child.process.wait()
                 child.process = None

@@ -20,6 +20,7 @@ from sqlalchemy import create_engine, text
 
 from ingest.channels.registry import CODES
 from ingest.cli import COMMANDS, main
+from ingest.cli.up import is_answering
 from ingest.requests import read_request
 from ingest.store.dead_letters import NewDeadLetter, add_dead_letters, list_dead_letters
 from ingest.store.intake import RawRequest, encode_requests
@@ -78,9 +79,8 @@ def commands() -> list[tuple[str, ...]]:
         "app": ("add",),
         "dead-letters": ("list", "show", "replay", "discard"),
     }
-    return [
-        (name, *rest) for name in COMMANDS for rest in ([(each,) for each in groups[name]] if name in groups else [()])
-    ]
+    rests = {name: [(), *((each,) for each in groups.get(name, ()))] for name in COMMANDS}
+    return [(), *((name, *rest) for name in COMMANDS for rest in rests[name])]
 
 
 @pytest.mark.parametrize("command", commands(), ids=" ".join)
@@ -427,3 +427,9 @@ def test_simulate_without_channels_says_what_to_do(on_database: Run) -> None:
     done = on_database("simulate", "--count", "1")
     assert done.status == 1
     assert "ingest channel add" in done.err
+
+
+def test_a_broker_that_does_not_answer_is_noticed(broker_url: str) -> None:
+    assert is_answering(broker_url)
+    for away in ("redis://127.0.0.1:1/0", "amqp://guest@127.0.0.1:1//"):
+        assert not is_answering(away)

@@ -224,6 +224,12 @@ def test_directory_in_use_is_refused(servers: EmbeddedServers) -> None:
     assert run_sql(servers, "select 1") == [(1,)]
 
 
+def test_directory_that_cannot_be_made_is_told_with_a_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no directory")
+    with pytest.raises(EmbeddedServerFailed, match=r"cannot write to .*file/data .*--data"):
+        EmbeddedServers(tmp_path / "file" / "data").start()
+
+
 def test_killed_supervisor_takes_its_servers_along_and_leaves_a_usable_directory(tmp_path: Path) -> None:
     supervisor = subprocess.Popen([sys.executable, "-c", SUPERVISOR, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert supervisor.stdout

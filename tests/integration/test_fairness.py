@@ -147,7 +147,7 @@ def test_while_all_that_is_fresh_is_more_than_a_claim_the_newest_comes_first(hou
     )
     first, last = house.scalar("select min(id) from job"), house.scalar("select max(id) from job")
     taken = take(house, fresh=True).ids
-    assert taken == list(range(last - BATCH // CROWDED_WEIGHT + 1, last + 1))
+    assert taken == list(range(last - BATCH // 2 // CROWDED_WEIGHT + 1, last + 1))
     assert first in take(house).ids
 
 
@@ -171,16 +171,18 @@ def test_a_worker_takes_fresh_work_and_pieces_of_a_backlog_in_turn(house: House,
     assert taken == [{small.workspace_id: 3}, {big.workspace_id: CROWDED_WEIGHT}] * 3
 
 
-@pytest.mark.parametrize(("fresh", "piece"), [(40, CROWDED_WEIGHT), (200, CROWDED_WEIGHT), (300, BATCH)])
-def test_a_piece_is_small_only_while_all_that_is_fresh_fits_a_claim(
+@pytest.mark.parametrize(("fresh", "piece"), [(40, CROWDED_WEIGHT), (BATCH // 2, BATCH)])
+def test_a_piece_is_small_unless_what_is_fresh_is_too_much_time_after_time(
     house: House, big: Tenant, fresh: int, piece: int
 ) -> None:
-    big.send(1000)
+    big.send(3000)
     let_age(house)
-    big.send(fresh, group=20)
     worker = Turns(house.runtime, RESOLVE)
-    assert worker.claim().weight == fresh
-    assert worker.claim().weight == piece
+    for _ in range(turns.LATE_CLAIMS - 1):
+        big.send(fresh)
+        assert (worker.claim().weight, worker.claim().weight) == (fresh, CROWDED_WEIGHT)
+    big.send(fresh)
+    assert (worker.claim().weight, worker.claim().weight) == (fresh, piece)
 
 
 @pytest.fixture
@@ -207,13 +209,30 @@ def test_a_worker_rests_until_more_has_come_but_never_while_somebody_has_a_backl
 
 
 @pytest.mark.parametrize("queue", [TRANSFER, DELETE])
-def test_bulk_work_rests_longer_while_messages_come(house: House, big: Tenant, rests: list[float], queue: str) -> None:
+def test_bulk_work_rests_longer_while_messages_come(
+    house: House, big: Tenant, rests: list[float], monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    monkeypatch.setattr(turns, "TRAFFIC", turns.Traffic())
     worker, pace = Turns(house.runtime, queue), turns.PACES[queue]
-    worker.rest(worker.claim(), 0.1)
-    big.send(1)
-    worker.rest(worker.claim(), 0.1)
-    house.run("delete from job")
-    worker.rest(worker.claim(), 0.1)
-    # Messages that came a moment ago count for a while.
-    assert rests == pytest.approx([0.1 * pace.alone, 0.1 * pace.beside, 0.1 * pace.beside])
+    for messages in (0, 0, 200, 0):
+        big.send(messages)
+        house.work_off()
+        worker.rest(worker.claim(), 0.1)
+    # Nobody has looked before the first look, so it takes nothing for busy.
+    taken = [each for each in rests if each not in turns.GATHER_SECONDS.values()]
+    assert taken == pytest.approx([0.1 * pace.alone, 0.1 * pace.alone, 0.1 * pace.beside, 0.1 * pace.alone])
     assert pace.beside > pace.alone
+
+
+@pytest.mark.parametrize(("messages", "share"), [(0, 0.0), (25, 0.5), (50, 1.0), (500, 1.0)])
+def test_how_busy_it_is_goes_by_the_messages_of_each_second(
+    house: House, big: Tenant, monkeypatch: pytest.MonkeyPatch, messages: int, share: float
+) -> None:
+    big.send(1)
+    house.work_off()
+    traffic = turns.Traffic()
+    traffic.look(house.runtime)
+    big.send(messages)
+    house.work_off()
+    monkeypatch.setattr(turns.time, "monotonic", lambda: traffic.looked_at + 1)
+    assert traffic.look(house.runtime) == pytest.approx(share)

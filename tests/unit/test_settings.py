@@ -23,6 +23,14 @@ def empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+def test_the_url_of_the_system_that_runs_is_found_unless_host_or_port_are_given(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    places(tmp_path / "data").public_url.write_text("http://127.0.0.1:9000")
+    assert read_settings().public_url == "http://127.0.0.1:9000"
+    assert read_settings(port=9001).public_url == "http://127.0.0.1:9001"
+    assert read_settings(public_url="https://messages.example.com").public_url == "https://messages.example.com"
+
+
 def test_nothing_given_means_the_embedded_system_here(tmp_path: Path) -> None:
     settings = read_settings()
     embedded = places(tmp_path / "data")

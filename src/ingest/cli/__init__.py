@@ -37,7 +37,10 @@ COMMANDS = {
 
 
 @click.group(
-    cls=LazyGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    example="ingest up --demo\ningest queues\ningest simulate --rate 100 --seconds 10",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="ingest")
 def cli() -> None:

@@ -4,7 +4,7 @@ import click
 
 from ingest.channels.registry import CODES, get_adapter
 from ingest.cli.given import read_pairs, set_option, sort_settings
-from ingest.cli.groups import ExampleCommand
+from ingest.cli.groups import ExampleCommand, ExampleGroup
 from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record, print_rows
 from ingest.errors import BadSetting
@@ -16,7 +16,7 @@ code_argument = click.argument("code", type=click.Choice(CODES), metavar="CODE")
 workspace_option = click.option("--workspace", "workspace_id", type=int, required=True, help="The workspace's id.")
 
 
-@click.group()
+@click.group(cls=ExampleGroup, example="ingest channel list\ningest channel add --help")
 def channel() -> None:
     """Add, list and change channels."""
 
@@ -87,7 +87,7 @@ def set_command(channel_id: int, pairs: tuple[str, ...]) -> None:
     click.echo(f"channel {channel_id} changed", err=True)
 
 
-@click.group()
+@click.group(cls=ExampleGroup, example="ingest app add --help")
 def app() -> None:
     """Add provider applications whose one webhook serves many channels."""
 

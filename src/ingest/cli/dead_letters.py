@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from ingest.cli.groups import ExampleCommand
+from ingest.cli.groups import ExampleCommand, ExampleGroup
 from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record, print_rows
 from ingest.errors import BadSetting
@@ -32,7 +32,7 @@ workspace_option = click.option("--workspace", "workspace_id", type=int, help="O
 all_option = click.option("--all", "everything", is_flag=True, help="All open ones that the options choose.")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", cls=ExampleGroup, example="ingest dead-letters list\ningest dead-letters replay --all")
 def dead_letters() -> None:
     """Show, replay and discard jobs that were given up on."""
 

@@ -7,7 +7,29 @@ from typing import Any
 import click
 
 
-class LazyGroup(click.Group):
+class Exampled(click.Command):
+    """A command or group whose help ends with an example: `example="ingest ..."`."""
+
+    def __init__(self, *arguments: Any, example: str, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self.example = example
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example below the options."""
+        with formatter.section("Example"):
+            for line in self.example.splitlines():
+                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+class ExampleCommand(Exampled):
+    """A command with an example: `cls=ExampleCommand, example="ingest ..."`."""
+
+
+class ExampleGroup(Exampled, click.Group):
+    """A group of commands with an example of them: `cls=ExampleGroup, example="ingest ..."`."""
+
+
+class LazyGroup(ExampleGroup):
     """A group whose commands are imported when they run, so that `ingest --help` answers at once.
 
     `lazy` maps a command's name to its module under `ingest.cli`, the function there, and its line in the help.
@@ -33,17 +55,3 @@ class LazyGroup(click.Group):
         """Write the list of commands from the table alone, without importing any."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, told) for name, (_module, _function, told) in self._lazy.items()])
-
-
-class ExampleCommand(click.Command):
-    """A command whose help ends with an example: `cls=ExampleCommand, example="ingest ..."`."""
-
-    def __init__(self, *arguments: Any, example: str, **keywords: Any) -> None:
-        super().__init__(*arguments, **keywords)
-        self.example = example
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the example below the options."""
-        with formatter.section("Example"):
-            for line in self.example.splitlines():
-                formatter.write(f"{'':>{formatter.current_indent}}{line}\n")

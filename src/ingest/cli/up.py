@@ -3,6 +3,8 @@
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from threading import Event
@@ -10,11 +12,14 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import click
+from kombu import Connection
+from kombu.exceptions import OperationalError
 
 from ingest.cli.demo import Demo, describe_demo, ensure_demo
 from ingest.cli.groups import ExampleCommand
 from ingest.cli.opened import opened
 from ingest.cli.ports import require_free_port
+from ingest.embedded.places import places
 from ingest.embedded.servers import EmbeddedServers
 from ingest.errors import IngestError
 from ingest.runtime import Runtime
@@ -51,7 +56,7 @@ def up(demo: bool, demo_rate: float, data_dir: Path | None, port: int | None, on
             user=settings.embedded_user,
         )
         click.echo(_starting(settings))
-        with servers:
+        with servers, _told_to_others(settings):
             ensure_secret_key(settings)
             with opened(settings) as runtime:
                 _run(runtime, lines, demo_rate if demo else None, asked)
@@ -68,6 +73,8 @@ def _run(runtime: Runtime, lines: list[ProcessLine], demo_rate: float | None, as
             demo = ensure_demo(runtime)
             supervisor.start([_traffic(demo, demo_rate)])
             click.echo(describe_demo(runtime, demo))
+        if not asked.is_set() and not settings.embeds_broker and not is_answering(settings.broker_url):
+            click.echo("The broker of BROKER_URL does not answer: messages are kept, and worked off once it does")
         if not asked.is_set():
             click.echo(f"Ready at {settings.public_url} - stop with Ctrl-C")
         # The database's sessions are the processes'; ours would only keep a connection.
@@ -77,8 +84,30 @@ def _run(runtime: Runtime, lines: list[ProcessLine], demo_rate: float | None, as
         click.echo("Stopping: processes first, then the servers")
         asked.clear()
         supervisor.stop(give_up=asked)
+        click.echo(f"Stopped; data in {settings.data_dir}")
     finally:
         supervisor.kill()
+
+
+@contextmanager
+def _told_to_others(settings: Settings) -> Iterator[None]:
+    """Leave the URL in the data directory for as long as the block lasts, where the other commands find it."""
+    kept = places(settings.data_dir).public_url
+    kept.write_text(settings.public_url, encoding="utf-8")
+    try:
+        yield
+    finally:
+        kept.unlink(missing_ok=True)
+
+
+def is_answering(broker_url: str) -> bool:
+    """Return whether the broker can be reached now."""
+    try:
+        with Connection(broker_url, connect_timeout=2) as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0.1)
+    except (OperationalError, OSError):
+        return False
+    return True
 
 
 def _starting(settings: Settings) -> str:

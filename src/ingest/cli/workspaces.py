@@ -2,7 +2,7 @@
 
 import click
 
-from ingest.cli.groups import ExampleCommand
+from ingest.cli.groups import ExampleCommand, ExampleGroup
 from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record, print_rows
 from ingest.errors import BadSetting
@@ -14,7 +14,7 @@ ROLES = ("owner", "manager", "agent")
 MAX_TOKENS_LISTED = 1000
 
 
-@click.group()
+@click.group(cls=ExampleGroup, example='ingest workspace create "Example Shop"\ningest workspace list')
 def workspace() -> None:
     """Create and list workspaces."""
 
@@ -38,7 +38,7 @@ def list_command(as_json: bool) -> None:
     print_rows(found, ("id", "name", "time_zone", "cycle_day"), as_json)
 
 
-@click.group()
+@click.group(cls=ExampleGroup, example="ingest token create --workspace 1 --role owner")
 def token() -> None:
     """Create, list and revoke API tokens."""
 

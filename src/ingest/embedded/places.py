@@ -29,6 +29,7 @@ class Places:
     logs: Path
     lock: Path
     secret_key: Path
+    public_url: Path
 
     @property
     def valkey_socket(self) -> Path:
@@ -59,6 +60,7 @@ def places(data_dir: Path) -> Places:
         logs=data / "log",
         lock=data / "embedded.lock",
         secret_key=data / "secret.key",
+        public_url=data / "public.url",
     )
 
 

@@ -82,8 +82,14 @@ class EmbeddedServers:
         """Own the data directory until the lock is closed, which a killed process does too."""
         if self._lock is not None:
             return
-        self.places.data.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.places.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self.places.data.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.places.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as denied:
+            raise EmbeddedServerFailed(
+                f"cannot write to {self.places.data} ({denied.strerror}): choose another directory with --data, "
+                "or give that one to the user who runs this"
+            ) from denied
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -150,8 +150,9 @@ CLAIM = text("""
         from due
         window ordered as (order by finish, due_at, id)
     ), room as (
-        select case when is_crowded and not is_all_backlog then least(:weight, :crowded_weight)
-                    when exists (select from fresh) then :weight
+        select case when not is_crowded then :weight
+                    when not is_all_backlog then least(:weight, :crowded_weight)
+                    when exists (select from fresh) then greatest(1, :weight / 2)
                     else least(:weight, :at_most) end as weight, is_crowded
         from crowd
     )
@@ -166,8 +167,6 @@ CLAIM = text("""
     returning job.id, job.workspace_id, job.name, job.args, job.body, job.weight, job.attempts, job.is_solo,
               ranked.last_error, job.trace_id, job.created_at, room.is_crowded
 """)
-
-HAS_JOBS = text("select exists (select from job where queue = :queue)")
 
 COMPLETE = text("delete from job where id = any(:ids) and lease_id = :lease_id")
 
@@ -236,11 +235,6 @@ def claim_jobs(
     claimed = found.all()
     jobs = sorted((ClaimedJob(*row[:-1]) for row in claimed), key=lambda job: job.id)
     return Claim(lease_id, tuple(jobs), is_crowded=bool(claimed) and claimed[0].is_crowded)
-
-
-def has_jobs(tx: Connection, queue: str) -> bool:
-    """Return whether the queue has any job, due or not."""
-    return bool(tx.execute(HAS_JOBS, {"queue": queue}).scalar_one())
 
 
 def complete_jobs(tx: Connection, claim: Claim, ids: Sequence[int] | None = None) -> None:

@@ -84,6 +84,8 @@ FIND_STORED = text("""
 MessageKey = tuple[int, str]
 """A channel's id and the hash of the provider's message id (`domain.messages`): what makes a message unique."""
 
+LAST_NUMBER = text("select coalesce(pg_sequence_last_value(pg_get_serial_sequence('message', 'id')::regclass), 0)")
+
 
 def add_messages(tx: Connection, new: Sequence[NewMessage]) -> dict[MessageKey, int]:
     """Store the messages and return the ids of those that were not there yet, by their key.
@@ -155,3 +157,8 @@ def _columns(new: Sequence[NewMessage]) -> dict[str, list[Any]]:
         "statuses": [each.status for each in new],
         "traces": [each.trace_id for each in new],
     }
+
+
+def last_number(tx: Connection) -> int:
+    """Return the number given last to a message of any workspace: how fast it grows tells how many come."""
+    return int(tx.execute(LAST_NUMBER).scalar_one())

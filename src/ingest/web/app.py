@@ -18,7 +18,7 @@ from ingest.web.webhooks import Webhooks
 log = structlog.get_logger()
 
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-OPERATIONS = {"/metrics", "/healthz", "/readyz"}
+OPERATIONS = {"/", "/metrics", "/healthz", "/readyz"}
 WEBHOOK_PREFIXES = ("/webhooks/", "/custom/")
 FAILED = json_answer(500, "internal", "internal error")
 

@@ -1,4 +1,4 @@
-"""What operators and their machines read: /metrics, /healthz, /readyz."""
+"""What operators and their machines read: /metrics, /healthz, /readyz, and what there is at all: /."""
 
 import asyncio
 import os
@@ -70,8 +70,16 @@ class SpoolCollector(Collector):
         )
 
 
+WELCOME = Answer(
+    200,
+    b"Ingest takes in customer messages.\n\nWebhooks     /webhooks/{channel}\nAPI          /api/v2, described in "
+    b"/api/v2/openapi.json\nOperators    /readyz, /healthz, /metrics\n",
+    "text/plain; charset=utf-8",
+)
+
+
 def build_operations(runtime: Runtime, intake: Intake) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
-    """Return the ASGI application of the three paths."""
+    """Return the ASGI application of the four paths."""
     registry = _registry(runtime)
 
     async def operations(scope: Scope, _receive: Receive, send: Send) -> None:
@@ -80,6 +88,8 @@ def build_operations(runtime: Runtime, intake: Intake) -> Callable[[Scope, Recei
             await send_answer(send, Answer(200, body, METRICS_TYPE))
         elif scope["path"] == "/healthz":
             await send_answer(send, Answer(200, b'{"status":"alive"}', "application/json"))
+        elif scope["path"] == "/":
+            await send_answer(send, WELCOME)
         else:
             await send_answer(send, await _readiness(runtime, intake))
 
