@@ -104,7 +104,7 @@ def is_answering(broker_url: str) -> bool:
     """Return whether the broker can be reached now."""
     try:
         with Connection(broker_url, connect_timeout=2) as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0.1)
+            connection.ensure_connection(max_retries=1, interval_start=0)
     except (OperationalError, OSError):
         return False
     return True
