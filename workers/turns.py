@@ -36,7 +36,7 @@ class Pace:
     beside: float
 
 
-PACES = {TRANSFER: Pace(0.2, 19.0), DELETE: Pace(0.0, 12.0)}
+PACES = {TRANSFER: Pace(0.2, 19.0), DELETE: Pace(0.0, 25.0)}
 
 
 @dataclass

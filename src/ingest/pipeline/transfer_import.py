@@ -4,6 +4,7 @@ Rows are handled as sets and in the order of the file. A row that cannot be is r
 starts; duplicates are looked for after each batch's commit. A batch that is done is not done again.
 """
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -35,9 +36,10 @@ from ingest.store.tags import ensure_tags
 from ingest.store.transfers import PartKey, Transfer
 from ingest.store.unit_of_work import UnitOfWork
 
-# A batch keeps the database busy for some hundredths of a second: what else it has to do waits no longer for it. And while a
-# file is taken in, the web process answers others between the batches.
+# A batch keeps the database busy for some hundredths of a second: what else it has to do waits no longer for it.
 BATCH_ROWS = 100
+# While a file is taken in, the process answers others: after each batch it has so many times as long for them.
+BREATHS = 2
 KEPT_DAYS = 30
 IMPORT = "import"
 
@@ -60,10 +62,13 @@ def accept_import(uow: UnitOfWork, principal: Principal, content: bytes, options
         expires_at=uow.now + timedelta(days=KEPT_DAYS),
     )
     total = 0
+    began = time.monotonic()
     for position, rows in enumerate(_batches(content, options)):
         key = PartKey(principal.workspace_id, transfer_id, position)
         transfers.add_part(uow.tx, key, len(rows), msgspec.json.encode(rows))
         total += len(rows)
+        time.sleep(BREATHS * (time.monotonic() - began))
+        began = time.monotonic()
     if not total:
         raise Invalid("the file has no rows", field="file", word="no_rows")
     transfers.set_total(uow.tx, principal.workspace_id, transfer_id, total)
