@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ingest.jobs.queues import DELETE, DETECT, REACT, RESOLVE, TRANSFER
 from ingest.runtime import Runtime
-from ingest.store.jobs import CROWDED_WEIGHT, Claim, claim_jobs
+from ingest.store.jobs import CROWDED_WEIGHT, FRESH_SHARE, Claim, claim_jobs
 from ingest.store.messages import last_number
 
 # Rows that one claim takes at most, where it is not the default: timers come by the thousand, and each is one small row.
@@ -18,7 +18,7 @@ DEFAULT_CLAIM_ROWS = 64
 # Under light traffic a worker that claimed without a rest would be busy all the time, with a message or two in each claim.
 GATHER_SECONDS = {RESOLVE: 0.03, DETECT: 0.1}
 MAX_PAUSE_SECONDS = 2.0
-# After so many fresh claims of half a batch, one after the other, it is no burst.
+# After so many full claims of what is fresh, one after the other, it is no burst.
 LATE_CLAIMS = 5
 # So many messages a second are as busy as it gets for those who give way.
 BUSY_MESSAGES_PER_SECOND = 50.0
@@ -64,7 +64,7 @@ class Turns:
     """The claims of one drain.
 
     While some workspace has a backlog, what came in this moment and a piece of the backlog take turns. A message that
-    comes during one waits for its end, so a piece is small, unless what is fresh fills half a batch time after time: then all
+    comes during one waits for its end, so a piece is small, unless what is fresh fills its claims time after time: then all
     is late anyway, and large claims catch up sooner.
     """
 
@@ -90,7 +90,7 @@ class Turns:
                 at_most=self._at_most,
             )
         if self._is_fresh:
-            is_full = claim.weight >= settings.batch_events // 2
+            is_full = claim.weight >= settings.batch_events // FRESH_SHARE
             self._full_claims = self._full_claims + 1 if is_full else 0
             self._at_most = None if self._full_claims >= LATE_CLAIMS else CROWDED_WEIGHT
         return claim

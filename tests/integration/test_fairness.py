@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ingest.jobs.queues import DELETE, RESOLVE, TRANSFER
-from ingest.store.jobs import CROWDED_WEIGHT, Claim, claim_jobs
+from ingest.store.jobs import CROWDED_WEIGHT, FRESH_SHARE, Claim, claim_jobs
 from tests import builders
 from tests.builders import at
 from tests.integration.test_jobs import House
@@ -147,7 +147,7 @@ def test_while_all_that_is_fresh_is_more_than_a_claim_the_newest_comes_first(hou
     )
     first, last = house.scalar("select min(id) from job"), house.scalar("select max(id) from job")
     taken = take(house, fresh=True).ids
-    assert taken == list(range(last - BATCH // 2 // CROWDED_WEIGHT + 1, last + 1))
+    assert taken == list(range(last - BATCH // FRESH_SHARE // CROWDED_WEIGHT, last + 1))
     assert first in take(house).ids
 
 
@@ -171,7 +171,7 @@ def test_a_worker_takes_fresh_work_and_pieces_of_a_backlog_in_turn(house: House,
     assert taken == [{small.workspace_id: 3}, {big.workspace_id: CROWDED_WEIGHT}] * 3
 
 
-@pytest.mark.parametrize(("fresh", "piece"), [(40, CROWDED_WEIGHT), (BATCH // 2, BATCH)])
+@pytest.mark.parametrize(("fresh", "piece"), [(40, CROWDED_WEIGHT), (BATCH // FRESH_SHARE, BATCH)])
 def test_a_piece_is_small_unless_what_is_fresh_is_too_much_time_after_time(
     house: House, big: Tenant, fresh: int, piece: int
 ) -> None:
@@ -179,9 +179,9 @@ def test_a_piece_is_small_unless_what_is_fresh_is_too_much_time_after_time(
     let_age(house)
     worker = Turns(house.runtime, RESOLVE)
     for _ in range(turns.LATE_CLAIMS - 1):
-        big.send(fresh)
+        big.send(fresh, group=25)
         assert (worker.claim().weight, worker.claim().weight) == (fresh, CROWDED_WEIGHT)
-    big.send(fresh)
+    big.send(fresh, group=25)
     assert (worker.claim().weight, worker.claim().weight) == (fresh, piece)
 
 
@@ -217,10 +217,10 @@ def test_bulk_work_rests_longer_while_messages_come(
     for messages in (0, 0, 200, 0):
         big.send(messages)
         house.work_off()
-        worker.rest(worker.claim(), 0.1)
+        worker.rest(worker.claim(), 0.05)
     # Nobody has looked before the first look, so it takes nothing for busy.
     taken = [each for each in rests if each not in turns.GATHER_SECONDS.values()]
-    assert taken == pytest.approx([0.1 * pace.alone, 0.1 * pace.alone, 0.1 * pace.beside, 0.1 * pace.alone])
+    assert taken == pytest.approx([0.05 * pace.alone, 0.05 * pace.alone, 0.05 * pace.beside, 0.05 * pace.alone])
     assert pace.beside > pace.alone
 
 

@@ -21,6 +21,8 @@ from ingest.jobs.types import JobType
 CROWDED_WEIGHT = 50
 # What came within this span is fresh: as long as fresh work is claimed in time, it does not age into a backlog.
 FRESH_SECONDS = 0.5
+# Of what is fresh beside a backlog, a claim takes a batch divided by this: a flood itself is fresh at first.
+FRESH_SHARE = 4
 
 
 class LeaseLost(Transient):
@@ -152,7 +154,7 @@ CLAIM = text("""
     ), room as (
         select case when not is_crowded then :weight
                     when not is_all_backlog then least(:weight, :crowded_weight)
-                    when exists (select from fresh) then greatest(1, :weight / 2)
+                    when exists (select from fresh) then greatest(1, :weight / :fresh_share)
                     else least(:weight, :at_most) end as weight, is_crowded
         from crowd
     )
@@ -227,6 +229,7 @@ def claim_jobs(
             "at_most": weight if at_most is None else at_most,
             "fresh": fresh,
             "fresh_seconds": FRESH_SECONDS,
+            "fresh_share": FRESH_SHARE,
             "rows": rows,
             "lease_id": lease_id,
             "lease_seconds": lease_seconds,
