@@ -21,8 +21,6 @@ from .space import QuietRuntime
 def crowd(api_runtime: QuietRuntime) -> int:
     """A workspace of 30,000 contacts, the newest 5 per cent of them named Zoe and on a channel; the workspace's id."""
     with api_runtime.begin() as tx:
-        # Plans are judged by the statistics that are made below, not by those that happen to be made in between.
-        tx.execute(text("alter table contact set (autovacuum_enabled = off)"))
         workspace_id = int(tx.scalar(text("insert into workspace (name) values ('Crowd') returning id")) or 0)
         for statement in (
             """insert into contact (workspace_id, first_name, phone, source)
