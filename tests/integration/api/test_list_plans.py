@@ -39,7 +39,14 @@ def crowd(api_runtime: QuietRuntime) -> int:
 
 
 def pages_read(tx: Connection, run: Callable[[], object]) -> int:
-    """Return how many pages of tables and indexes the statements of the block go through."""
+    """Return how many pages of tables and indexes the statements of the block go through.
+
+    Without the list of terms that other tests have just added: it waits for a clean-up, and every search walks through it.
+    """
+    role = tx.scalar(text("select current_setting('role')"))
+    tx.execute(text("reset role"))
+    tx.execute(text("select gin_clean_pending_list('ix_contact_search')"))
+    tx.execute(text("select set_config('role', :role, true)"), {"role": role})
     return sum(int(line.rsplit("; ", 1)[1].removesuffix(" buffers").replace(",", "")) for line in explain(tx, run))
 
 
