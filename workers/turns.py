@@ -72,7 +72,7 @@ class Turns:
         self._runtime, self._queue = runtime, queue
         self._is_fresh = False
         self._full_claims = 0
-        self._at_most: int | None = CROWDED_WEIGHT
+        self._at_most = CROWDED_WEIGHT if queue == RESOLVE else None
 
     def claim(self) -> Claim:
         """Claim what is due."""

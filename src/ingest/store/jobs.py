@@ -155,6 +155,8 @@ CLAIM = text("""
         select case when not is_crowded then :weight
                     when not is_all_backlog then least(:weight, :crowded_weight)
                     when exists (select from fresh) then greatest(1, :weight / :fresh_share)
+                    -- Nothing came: nobody waits for the end of this, and catching up is all there is to do.
+                    when :fresh then :weight
                     else least(:weight, :at_most) end as weight, is_crowded
         from crowd
     )
