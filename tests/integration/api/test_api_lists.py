@@ -226,6 +226,28 @@ def test_a96_search_finds_ideographs_and_accents(space: Space) -> None:
 NAMES = st.text(alphabet=st.sampled_from("abcABC éß王明-.'%_\\ 12"), max_size=12)
 
 
+@pytest.mark.parametrize(
+    ("field", "old", "new"),
+    [
+        ("firstName", "Winifred", "Gwendolyn"),
+        ("lastName", "Oldcastle", "Newbridge"),
+        ("email", "old@example.com", "new@example.org"),
+        ("phone", "+6591234567", "+60123456789"),
+    ],
+)
+def test_a96_search_and_order_follow_what_is_edited(space: Space, field: str, old: str, new: str) -> None:
+    given = {"firstName": "Winifred", "lastName": "Oldcastle", "email": "old@example.com", "phone": "+6591234567"}
+    contact_id = space.contact(**given)
+    space.contact(firstName="Mia")
+    old, sought = old.lower().lstrip("+"), new.lower().lstrip("+")
+    assert find(space, {}, search=old) == "W"
+    space.call("PUT", f"/contact/id:{contact_id}", {field: new})
+    letter = "G" if field == "firstName" else "W"
+    assert (find(space, {}, search=sought), find(space, {}, search=old)) == (letter, "")
+    (page,) = pages(space, "/contact/list?limit=9", {"filter": {}, "sort": "name"})
+    assert "".join(name[0] for name in page) == ("GM" if letter == "G" else "MW")
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.lists(NAMES, min_size=1, max_size=6), search=NAMES)
 def test_the_index_of_search_terms_never_hides_a_match(space: Space, names: list[str], search: str) -> None:
