@@ -153,17 +153,21 @@ def require_hmac(given: bytes, body: bytes, algorithm: str, *secrets: str) -> No
 def unhex(text: str) -> bytes:
     """Return the bytes a hex digest stands for, or b"" where it is none: a malformed header is a failure, not a crash."""
     try:
-        return bytes.fromhex(text)
+        return binascii.a2b_hex(text)
     except ValueError:
         return b""
 
 
 def unbase64(text: str) -> bytes:
-    """Return the bytes a base64 digest stands for, or b"" where it is none, as `unhex` does."""
+    """Return the bytes a base64 digest stands for, or b"" where it is none, as `unhex` does.
+
+    Each digest has one spelling: bits of the last character that stand for nothing must be zero (RFC 4648, 3.5).
+    """
     try:
-        return binascii.a2b_base64(text, strict_mode=True)
+        digest = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:
         return b""
+    return digest if binascii.b2a_base64(digest, newline=False).decode() == text else b""
 
 
 def require_recent(signed_at: datetime, received_at: datetime, tolerance_seconds: int = 300) -> None:

@@ -60,6 +60,8 @@ def _object(part: str) -> JSON:
 
 def _decoded(part: str) -> bytes:
     try:
-        return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+        decoded = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
     except ValueError:
         return b""
+    # One spelling each, as in `unbase64`: bits that stand for nothing are zero.
+    return decoded if base64.urlsafe_b64encode(decoded).decode().rstrip("=") == part else b""
