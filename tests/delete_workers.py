@@ -7,8 +7,9 @@ The processes are forked, because what takes long to start is Python. No bell ri
 import os
 import sys
 
-import ingest.pipeline.delete
-import workers.delete  # noqa: F401 - registers the handler
+from cryptography.fernet import Fernet
+
+import workers.delete
 from ingest.jobs.publisher import NoPublisher
 from ingest.runtime import Runtime
 from ingest.settings import read_settings
@@ -17,14 +18,20 @@ from workers.handling import drain
 
 def work(database_url: str) -> None:
     """Work off what is due."""
-    runtime = Runtime.from_settings(read_settings(database_url=database_url, broker_url="redis://127.0.0.1:1/0"))
+    runtime = Runtime.from_settings(
+        read_settings(
+            database_url=database_url,
+            broker_url="redis://127.0.0.1:1/0",
+            secret_key=Fernet.generate_key().decode(),
+        )
+    )
     runtime.__dict__["publisher"] = NoPublisher()
     while drain(runtime, "delete"):
         pass
 
 
 if __name__ == "__main__":
-    ingest.pipeline.delete.BATCH_ROWS = int(sys.argv[2])
+    workers.delete.BATCH_ROWS = int(sys.argv[2])
     for _ in sys.stdin:
         pid = os.fork()
         if not pid:

@@ -145,11 +145,12 @@ class Pipeline:
         return self.tx.execute(text(statement), {"w": self.workspace_id, **given}).scalar()
 
     def contact_of(self, channel: str, address: str) -> Any:
-        """Return the row of the contact that owns the address, or None."""
+        """Return the row of the contact that owns the address, or None. One that is being deleted owns nothing."""
         return self.tx.execute(
             text(
                 "select contact.* from identity join contact using (workspace_id) "
-                "where identity.channel_id = :channel and identity.address = :address and contact.id = identity.contact_id"
+                "where identity.channel_id = :channel and identity.address = :address and contact.id = identity.contact_id "
+                "and contact.deletion_job_id is null"
             ),
             {"channel": self.channel(channel), "address": address},
         ).one_or_none()

@@ -36,7 +36,7 @@ class Pace:
     beside: float
 
 
-PACES = {TRANSFER: Pace(0.2, 19.0), DELETE: Pace(0.0, 25.0)}
+PACES = {TRANSFER: Pace(0.2, 19.0), DELETE: Pace(0.0, 50.0)}
 
 
 @dataclass
@@ -45,15 +45,21 @@ class Traffic:
 
     looked_at: float = 0.0
     number: int = 0
+    share: float = 0.0
 
     def look(self, runtime: Runtime) -> float:
-        """Return it, and remember this look."""
+        """Return it, and remember this look: `share` is what it saw."""
         with runtime.begin() as tx:
             number = last_number(tx)
         now = time.monotonic()
         per_second = (number - self.number) / max(now - self.looked_at, 0.001) if self.looked_at else 0.0
         self.looked_at, self.number = now, number
-        return min(1.0, max(0.0, per_second / BUSY_MESSAGES_PER_SECOND))
+        self.share = min(1.0, max(0.0, per_second / BUSY_MESSAGES_PER_SECOND))
+        return self.share
+
+    def between(self, alone: float, beside: float) -> float:
+        """Return what lies as far between two figures as the last look saw the system busy."""
+        return alone + (beside - alone) * self.share
 
 
 # A process's own: a drain ends after seconds, and the next one goes on with what it knew.
@@ -98,7 +104,7 @@ class Turns:
     def rest(self, claim: Claim, seconds: float) -> None:
         """Wait, after a claim that took so long to handle, until more has come or others have had their share."""
         if pace := PACES.get(self._queue):
-            times = pace.alone + (pace.beside - pace.alone) * TRAFFIC.look(self._runtime)
-            time.sleep(min(MAX_PAUSE_SECONDS, seconds * times))
+            TRAFFIC.look(self._runtime)
+            time.sleep(min(MAX_PAUSE_SECONDS, seconds * TRAFFIC.between(pace.alone, pace.beside)))
         elif not claim.is_crowded and claim.weight < self._runtime.settings.batch_events // 2:
             time.sleep(GATHER_SECONDS.get(self._queue, 0.0))

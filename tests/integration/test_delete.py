@@ -19,12 +19,13 @@ from ingest.domain.needles import read_needles
 from ingest.domain.refusals import Conflict, Gone, NotFound
 from ingest.jobs.act_types import PurgeDeletion
 from ingest.pipeline.block import block_contacts
-from ingest.pipeline.delete import DeletionRequest, accept_deletion, cancel_deletion, purge_deletion
+from ingest.pipeline.delete import DeletionRequest, PurgeTerms, accept_deletion, cancel_deletion, purge_deletion
 from ingest.pipeline.merge import MergeRequest, merge_contacts
 from ingest.pipeline.resume import resume_acts
 from ingest.pipeline.unmerge import unmerge_contact
 from ingest.store.contact_registry import DEPENDENTS, REFERENCES
 from ingest.store.deletions import find_certificate, find_deletion, list_failures
+from ingest.store.erased_addresses import free_addresses
 from ingest.store.erasure import find_remains
 from ingest.store.identities import find_identities
 from tests.acts_load import load_contacts
@@ -60,7 +61,13 @@ def test_B46_accepting_detaches_at_once(world: World) -> None:
     assert (accepted.contact_count, accepted.absorbed_count, accepted.is_repeat) == (1, 0, False)
     assert world.contact(gone).deletion_job_id == accepted.deletion_job_id
     assert world.contact(stays).deletion_job_id is None
+    found = find_identities(world.tx, [(world.channel_ids[0], address)])
+    assert [each.contact_id for each in found.values()] == [gone]
+    # Whoever comes with the address finds that it is a deleted contact's, and takes it off.
+    free_addresses(world.tx, [world.workspace_id], [gone, stays])
     assert find_identities(world.tx, [(world.channel_ids[0], address)]) == {}
+    freed = "select count(*) from identity where contact_id = :id and starts_with(address, chr(31))"
+    assert (world.scalar(freed, id=gone), world.scalar(freed, id=stays)) == (1, 0)
     runs = world.rows("select id, state, reason from workflow_run")
     assert [tuple(row) for row in runs] == [(run_id, "ended", "deleted")]
     pairs = world.rows("select state, reason from merge_suggestion")
@@ -166,18 +173,19 @@ def test_an_unrelated_dead_letter_keeps_its_body(world: World) -> None:
     assert bytes(world.scalar("select body from dead_letter")) == b"other"
 
 
+@pytest.mark.parametrize("terms", [PurgeTerms(rows=7), PurgeTerms(rows=7, contacts=2)])
 def test_B47_batches_count_exactly_and_touch_nothing_out_of_scope(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, terms: PurgeTerms
 ) -> None:
-    monkeypatch.setattr("ingest.pipeline.delete.BATCH_ROWS", 7)
     monkeypatch.setattr("ingest.store.deletions.BATCH_CONTACTS", 3)
     doomed = load_contacts(world.tx, world.workspace_id, world.channel_ids[0], 10, 4)
     stays = load_contacts(world.tx, world.workspace_id, world.channel_ids[0], 5, 4, first=100)
     accepted = delete(world, *doomed)
     job = PurgeDeletion(world.workspace_id, accepted.deletion_job_id)
     progress = []
-    while purge_deletion(world.uow(), job) == "running":
+    while purge_deletion(world.uow(), job, terms) == "running":
         progress.append(find_deletion(world.tx, world.workspace_id, job.deletion_job_id).purged_count)
+    assert max(after - before for before, after in pairwise([0, *progress])) == min(3, terms.contacts)
     assert progress == sorted(progress)
     done = find_deletion(world.tx, world.workspace_id, job.deletion_job_id)
     assert (done.state, done.purged_count, done.failed_count) == ("completed", 10, 0)
@@ -188,14 +196,11 @@ def test_B47_batches_count_exactly_and_touch_nothing_out_of_scope(
     assert purge(world, accepted.deletion_job_id) == "completed"
 
 
-def test_a_contact_with_very_many_messages_goes_in_bounded_transactions(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("ingest.pipeline.delete.BATCH_ROWS", 100)
+def test_a_contact_with_very_many_messages_goes_in_bounded_transactions(world: World) -> None:
     (contact_id,) = load_contacts(world.tx, world.workspace_id, world.channel_ids[0], 1, 950)
     job_id = delete(world, contact_id).deletion_job_id
     left = [950]
-    while purge(world, job_id, steps=1) == "running":
+    while purge_deletion(world.uow(), PurgeDeletion(world.workspace_id, job_id), PurgeTerms(rows=100)) == "running":
         left.append(world.scalar("select count(*) from message"))
     assert max(before - after for before, after in pairwise(left)) <= 100
     assert left[-1] == 0
@@ -313,6 +318,7 @@ def test_B53_and_C18_within_the_grace_period_a_deletion_can_be_cancelled(world: 
     (job,) = world.rows("select due_at from job where name = 'purge_deletion'")
     assert job.due_at == world.now + timedelta(hours=1)
     newcomer = world.make_contact(channel=None)
+    free_addresses(world.tx, [world.workspace_id], [contact_id])
     world.make_identity(newcomer, address="taken")
     assert cancel_deletion(world.uow(), world.workspace_id, job_id) == "cancelled"
     assert cancel_deletion(world.uow(), world.workspace_id, job_id) == "cancelled"

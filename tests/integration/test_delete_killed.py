@@ -25,13 +25,14 @@ from tests.acts_world import World
 # Works off the queue and says after each batch how many are done, so that it can be killed after any of them.
 WORKER = """
 import sys
-import ingest.pipeline.delete
 import workers.delete
+from cryptography.fernet import Fernet
 from ingest.runtime import Runtime
 from ingest.settings import read_settings
 from workers.handling import drain
-ingest.pipeline.delete.BATCH_ROWS = 400
-settings = read_settings(database_url=sys.argv[1], broker_url="redis://127.0.0.1:1/0", lease_seconds=2)
+workers.delete.BATCH_ROWS = 400
+key = Fernet.generate_key().decode()
+settings = read_settings(database_url=sys.argv[1], broker_url="redis://127.0.0.1:1/0", lease_seconds=2, secret_key=key)
 runtime = Runtime.from_settings(settings)
 runtime.__dict__["publisher"] = type("Nobody", (), {"ring": lambda self, queues: None})()
 while drain(runtime, "delete", lambda: print("batch", flush=True)):

@@ -15,7 +15,7 @@ from ingest.domain.blocks import erased_hash
 from ingest.domain.needles import Salts, read_needles
 from ingest.jobs.act_types import PurgeDeletion
 from ingest.pipeline import sweep as sweeping
-from ingest.pipeline.delete import DeletionRequest, accept_deletion, cancel_deletion, purge_deletion
+from ingest.pipeline.delete import DeletionRequest, PurgeTerms, accept_deletion, cancel_deletion, purge_deletion
 from ingest.pipeline.resolve import Resolver
 from ingest.pipeline.upkeep import trim_dead_letters
 from ingest.store import leftovers
@@ -225,7 +225,7 @@ def test_P11_what_was_accepted_before_the_deletion_is_not_brought_back_by_a_job_
     salted.deliver("whatsapp_cloud", builders.whatsapp_text(ADA, "m1", "first", at(0)))
     job_id = delete_ada(salted, 10)
     if is_purged:
-        while purge_deletion(salted.uow(), PurgeDeletion(salted.workspace_id, job_id)) == "running":
+        while purge_deletion(salted.uow(), PurgeDeletion(salted.workspace_id, job_id), PurgeTerms(SALT)) == "running":
             pass
     waited = [
         builders.whatsapp_text(ADA, "m2", "canary", at(9)),
@@ -258,16 +258,21 @@ def test_B53_a_deletion_that_was_cancelled_keeps_nothing_out(salted: Pipeline) -
     contact = salted.contact_of("whatsapp_cloud", ADA)
     request = DeletionRequest(salted.workspace_id, [contact.id], salt=SALT, grace=timedelta(hours=1))
     job_id = accept_deletion(salted.uow(), request).deletion_job_id
+    salted.deliver("whatsapp_cloud", builders.whatsapp_text(ADA, "m2", "too early", at(9)), accepted_at=at(9))
     assert salted.count("erased_address") == 1
     cancel_deletion(salted.uow(), salted.workspace_id, job_id)
-    salted.deliver("whatsapp_cloud", builders.whatsapp_text(ADA, "m2", "second", at(9)), accepted_at=at(9))
+    salted.deliver("whatsapp_cloud", builders.whatsapp_text(ADA, "m3", "second", at(9)), accepted_at=at(9))
     assert salted.texts() == ["first", "second"]
+    assert salted.contact_of("whatsapp_cloud", ADA).id == contact.id
     assert salted.count("erased_address") == 0
 
 
 def test_what_is_kept_of_an_address_is_a_salted_hash_for_fourteen_days(salted: Pipeline) -> None:
     salted.deliver("whatsapp_cloud", builders.whatsapp_text(ADA, "m1", "first", at(0)))
-    delete_ada(salted, 10)
+    job = PurgeDeletion(salted.workspace_id, delete_ada(salted, 10))
+    salted.now = at(600)
+    while purge_deletion(salted.uow(), job, PurgeTerms(SALT)) == "running":
+        pass
     channel_id = salted.channel("whatsapp_cloud")
     found = {bytes(row.address_hash): row.expires_at - at(10) for row in salted.rows("select * from erased_address")}
     assert found[erased_hash(SALT, channel_id, ADA)] == timedelta(days=14)
@@ -356,7 +361,7 @@ def test_P11_samples_of_the_planner_are_searched_too(world: World) -> None:
 def test_hashes_of_ours_are_found_for_what_they_are(salted: Pipeline) -> None:
     salted.deliver("whatsapp_cloud", builders.whatsapp_text(ADA, "m1", "first", at(0)))
     job_id = delete_ada(salted, 10)
-    while purge_deletion(salted.uow(), PurgeDeletion(salted.workspace_id, job_id)) == "running":
+    while purge_deletion(salted.uow(), PurgeDeletion(salted.workspace_id, job_id), PurgeTerms(SALT)) == "running":
         pass
     assert find_remains(salted.tx, read_needles([ADA])) == []
     with_salts = read_needles([ADA], Salts([SALT], [salted.channel("whatsapp_cloud")]))

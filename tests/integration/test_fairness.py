@@ -225,10 +225,10 @@ def test_bulk_work_rests_longer_while_messages_come(
     for messages in (0, 0, 200, 0):
         big.send(messages)
         house.work_off()
-        worker.rest(worker.claim(), 0.05)
+        worker.rest(worker.claim(), 0.03)
     # Nobody has looked before the first look, so it takes nothing for busy.
     taken = [each for each in rests if each not in turns.GATHER_SECONDS.values()]
-    assert taken == pytest.approx([0.05 * pace.alone, 0.05 * pace.alone, 0.05 * pace.beside, 0.05 * pace.alone])
+    assert taken == pytest.approx([0.03 * each for each in (pace.alone, pace.alone, pace.beside, pace.alone)])
     assert pace.beside > pace.alone
 
 

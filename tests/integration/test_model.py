@@ -443,7 +443,7 @@ PICTURE = text(f"""
         (select count(*)::int from message where source = 'workflow') as questions,
         (select json_agg(encode(uuid_send(trace_id), 'hex')) from dead_letter) as lettered,
         (select json_agg(json_build_array(channel_id, address, contact_id)) from identity
-         where not starts_with(address, chr(31))) as identities,
+         where not exists (select from contact where contact.id = contact_id and deletion_job_id is not null)) as identities,
         (select json_agg(json_build_array(id, workspace_id, blocked_at is not null, merged_into, deletion_job_id))
          from contact) as contacts,
         (select json_agg(json_build_array(low_contact_id, high_contact_id)) from merge_suggestion

@@ -8,10 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
 from ingest.domain.actors import API, Actor
 from ingest.domain.blocks import address_hash
 from ingest.domain.deletions import (
+    BATCH_CONTACTS,
     BATCH_ROWS,
     FINGERPRINT_SPAN,
     MAX_ATTEMPTS,
@@ -41,7 +43,7 @@ class DeletionRequest:
     """What is to be deleted. `contact_ids` None means every contact of the workspace.
 
     `typed_count` is what the person typed; it must be the number of contacts. `salt` is a secret of the installation, for
-    the hashes that are kept of addresses; without it none are.
+    the hashes of the addresses whose block is kept.
     """
 
     workspace_id: int
@@ -106,8 +108,6 @@ def _detach(uow: UnitOfWork, request: DeletionRequest, found: Locked) -> Deletio
     end_runs_of_contacts(uow.tx, workspace_id, new.ids, RunEnd("deleted", uow.now, request.actor))
     close_suggestions(uow.tx, workspace_id, new.ids, "party_deleted", uow.now)
     job_id = deletions.add_deletion(uow.tx, new, uow.now)
-    if request.salt:
-        remember_addresses(uow.tx, workspace_id, job_id, new.ids, salt=request.salt, now=uow.now, span=FINGERPRINT_SPAN)
     uow.add_job(PurgeDeletion(workspace_id, job_id), due_at=new.purge_after)
     return DeletionAccepted(job_id, len(selected_ids), len(absorbed_ids), found.blocked_count)
 
@@ -132,7 +132,20 @@ def cancel_deletion(uow: UnitOfWork, workspace_id: int, deletion_job_id: int) ->
     return "cancelled"
 
 
-def purge_deletion(uow: UnitOfWork, job: PurgeDeletion) -> str:
+@dataclass(frozen=True, slots=True)
+class PurgeTerms:
+    """How a part is purged.
+
+    `salt` is a secret of the installation, for the hashes that are kept of the addresses; without it none are. Of each
+    table at most `rows` rows are removed, and at most so many contacts.
+    """
+
+    salt: bytes = b""
+    rows: int = BATCH_ROWS
+    contacts: int = BATCH_CONTACTS
+
+
+def purge_deletion(uow: UnitOfWork, job: PurgeDeletion, terms: PurgeTerms = PurgeTerms()) -> str:
     """Purge the next part of a deletion and come back for more; return the job's state. Safe to run twice."""
     deletion = deletions.lock_deletion(uow.tx, job.workspace_id, job.deletion_job_id)
     if deletion is None or deletion.state in {"completed", "completed_with_errors", "cancelled"}:
@@ -143,20 +156,20 @@ def purge_deletion(uow: UnitOfWork, job: PurgeDeletion) -> str:
     given_up = purges.list_given_up(uow.tx, job.workspace_id, deletion.id, MAX_ATTEMPTS)
     there = purges.list_still_there(uow.tx, job.workspace_id, deletion.id, batch.contact_ids)
     ids = sorted(set(there) - set(given_up))
-    counts, due_at = _purge_next(uow, deletion, batch.position, ids)
+    counts, due_at = _purge_next(uow, deletion, batch.position, ids, terms)
     purges.add_progress(uow.tx, deletion, counts, uow.now)
     uow.add_job(job, due_at=due_at)
     return "running"
 
 
 def _purge_next(
-    uow: UnitOfWork, deletion: Record, position: int, ids: Sequence[int]
+    uow: UnitOfWork, deletion: Record, position: int, ids: Sequence[int], terms: PurgeTerms
 ) -> tuple[Counter[str], datetime | None]:
     """Purge the next part of the batch at that position; return the rows removed, and when to come back, None for now."""
     counts: Counter[str] = Counter()
     if not is_swept(deletion, position):
         # Their messages may go at once; they themselves are needed until everything that names them has been found.
-        removed, is_all = _purge_batch(uow, deletion, ids, _purge_messages)
+        removed, is_all = _purge_batch(uow, deletion, ids, partial(_purge_messages, terms=terms))
         counts.update(removed)
         if not is_all:
             return counts, None
@@ -164,9 +177,10 @@ def _purge_next(
         counts.update(changed)
         if progress != "done":
             return counts, uow.now + WAIT_FOR_REQUESTS if progress == "waiting" else None
-    removed, is_all = _purge_batch(uow, deletion, ids, _purge)
+    part = ids[: terms.contacts]
+    removed, is_all = _purge_batch(uow, deletion, part, partial(_purge, terms=terms))
     counts.update(removed)
-    if is_all:
+    if is_all and len(part) == len(ids):
         purges.mark_batch_done(uow.tx, deletion.workspace_id, deletion.id, position, uow.now)
     return counts, None
 
@@ -196,24 +210,28 @@ def _purge_alone(uow: UnitOfWork, deletion: Record, contact_id: int, purge: Purg
         return {}, attempts >= MAX_ATTEMPTS
 
 
-def _purge(uow: UnitOfWork, deletion: Record, ids: Sequence[int]) -> tuple[dict[str, int], bool]:
-    counts, is_all = _purge_messages(uow, deletion, ids)
+def _purge(uow: UnitOfWork, deletion: Record, ids: Sequence[int], terms: PurgeTerms) -> tuple[dict[str, int], bool]:
+    counts, is_all = _purge_messages(uow, deletion, ids, terms)
     if not is_all or not ids:
         return counts, is_all
     workspace_id = deletion.workspace_id
-    children, is_all = purges.purge_children(uow.tx, workspace_id, ids, rows=BATCH_ROWS)
+    children, is_all = purges.purge_children(uow.tx, workspace_id, ids, rows=terms.rows)
     counts |= children
     if is_all:
+        if terms.salt:
+            remember_addresses(uow.tx, [workspace_id], ids, salt=terms.salt, span=FINGERPRINT_SPAN)
         own = purges.purge_contacts(uow.tx, workspace_id, deletion.id, ids, actor_id=deletion.actor_id, now=uow.now)
         counts = {table: counts.get(table, 0) + own.get(table, 0) for table in {*counts, *own}}
     return counts, is_all
 
 
-def _purge_messages(uow: UnitOfWork, deletion: Record, ids: Sequence[int]) -> tuple[dict[str, int], bool]:
+def _purge_messages(
+    uow: UnitOfWork, deletion: Record, ids: Sequence[int], terms: PurgeTerms
+) -> tuple[dict[str, int], bool]:
     if not ids:
         return {}, True
     return purges.purge_messages(
-        uow.tx, deletion.workspace_id, ids, rows=BATCH_ROWS, now=uow.now, remember=FINGERPRINT_SPAN
+        uow.tx, deletion.workspace_id, ids, rows=terms.rows, now=uow.now, remember=FINGERPRINT_SPAN
     )
 
 

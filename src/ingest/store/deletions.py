@@ -13,9 +13,11 @@ from ingest.domain.deletions import BATCH_CONTACTS
 Record = Row[Any]
 """A row as it was read."""
 
-# What stands before the address of a detached contact's identity: the unique key is free for a new contact, and the
-# purge still knows what to look for. No address begins with a control character.
+# What stands before an address of a detached contact once somebody else came with it: the unique key is free for a new
+# contact, and the purge still knows what to look for. No address begins with a control character.
 FREED = "\x1f"
+# The address of an identity, whether it was freed or not.
+BARE_ADDRESS = "case when starts_with(address, :freed) then split_part(address, :freed, 3) else address end"
 
 ALL_LIVE = text("""
     select id from contact where workspace_id = :workspace_id and merged_into is null and deletion_job_id is null order by id
@@ -65,11 +67,6 @@ DETACH = text("""
     where workspace_id = :workspace_id and id = any(cast(:ids as bigint[]))
 """)
 
-FREE_IDENTITIES = text("""
-    update identity set address = :freed || id || :freed || address
-    where workspace_id = :workspace_id and contact_id = any(cast(:ids as bigint[]))
-""")
-
 BLOCKED_ADDRESSES = text("""
     select identity.channel_id, identity.address
     from contact join identity on identity.workspace_id = contact.workspace_id and identity.contact_id = contact.id
@@ -89,20 +86,21 @@ FIND_REPEAT = text("""
 # The job that already has every one of the contacts, detached or gone. The first of them tells which it could be, so that a
 # deletion that is no repeat costs two look-ups here.
 FIND_JOB_OF = text("""
-    with first as materialized (
-        select coalesce(
-            (select deletion_job_id from contact where workspace_id = :workspace_id and id = :first_id),
-            (select deletion_job_id from tombstone where workspace_id = :workspace_id and contact_id = :first_id)) as job_id
-    )
     select job.id, contact_count, absorbed_count
-    from first join deletion_job as job on job.workspace_id = :workspace_id and job.id = first.job_id
-    where state <> 'cancelled' and contact_count = cardinality(cast(:ids as bigint[]))
+    from deletion_job as job
+    where job.workspace_id = :workspace_id and job.id = :job_id
+      and state <> 'cancelled' and contact_count = cardinality(cast(:ids as bigint[]))
       and contact_count = (
           select count(*) from unnest(cast(:ids as bigint[])) as wanted (id)
           where exists (select from contact where workspace_id = :workspace_id and contact.id = wanted.id
-                                              and deletion_job_id = first.job_id)
+                                              and deletion_job_id = job.id)
              or exists (select from tombstone where workspace_id = :workspace_id and contact_id = wanted.id
-                                                and deletion_job_id = first.job_id))
+                                                and deletion_job_id = job.id))
+""")
+JOB_OF_ONE = text("""
+    select coalesce(
+        (select deletion_job_id from contact where workspace_id = :workspace_id and id = :id),
+        (select deletion_job_id from tombstone where workspace_id = :workspace_id and contact_id = :id))
 """)
 
 GET_JOB = text("""
@@ -192,7 +190,7 @@ def lock_for_deletion(tx: Connection, workspace_id: int, wanted: Sequence[int], 
 
 
 def add_deletion(tx: Connection, new: NewDeletion, now: datetime) -> int:
-    """Add the job with its batches, detach the contacts and free their identities; return the job's id."""
+    """Add the job with its batches and detach the contacts; return the job's id."""
     given = {
         "workspace_id": new.workspace_id,
         "selection": new.selection,
@@ -211,9 +209,8 @@ def add_deletion(tx: Connection, new: NewDeletion, now: datetime) -> int:
         "job_id": job_id,
         "ids": new.ids,
         "size": BATCH_CONTACTS,
-        "freed": FREED,
     }
-    for statement in (ADD_BATCHES, DETACH, FREE_IDENTITIES):
+    for statement in (ADD_BATCHES, DETACH):
         tx.execute(statement, given)
     return job_id
 
@@ -243,7 +240,10 @@ def find_repeat(tx: Connection, workspace_id: int, idempotency_key: str | None, 
             return found
     if not ids:
         return None
-    return tx.execute(FIND_JOB_OF, {"workspace_id": workspace_id, "ids": list(ids), "first_id": ids[0]}).first()
+    job_id = tx.scalar(JOB_OF_ONE, {"workspace_id": workspace_id, "id": ids[0]})
+    if job_id is None:
+        return None
+    return tx.execute(FIND_JOB_OF, {"workspace_id": workspace_id, "ids": list(ids), "job_id": job_id}).first()
 
 
 def find_deletion(tx: Connection, workspace_id: int, deletion_job_id: int) -> Record | None:

@@ -1,20 +1,39 @@
-"""Addresses of deleted contacts, as salted hashes: a request that waited while its contact was deleted brings nothing back."""
+"""Addresses of deleted contacts, as salted hashes: a request that waited while its contact was deleted brings nothing back.
+
+They are kept when the purge removes the identities, or before, when somebody comes with an address whose contact is gone:
+the address is then taken off it. Accepting a deletion leaves addresses alone, or ten thousand contacts could not be detached
+while somebody waits for the answer.
+"""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
-from ingest.store.deletions import FREED
+from ingest.store.deletions import BARE_ADDRESS, FREED
 
-REMEMBER = text("""
+# Of two deletions that had the same address, one after the other, the later one counts.
+REMEMBER = text(f"""
     insert into erased_address (workspace_id, channel_id, address_hash, deletion_job_id, erased_at, expires_at)
-    select workspace_id, channel_id,
-           sha256(cast(:salt as bytea) || convert_to(channel_id || ':' || split_part(address, :freed, 3), 'UTF8')),
-           :deletion_job_id, :now, :expires_at
-    from identity where workspace_id = :workspace_id and contact_id = any(cast(:ids as bigint[]))
+    select distinct on (1, 2, 3) identity.workspace_id, channel_id,
+           sha256(cast(:salt as bytea) || convert_to(channel_id || ':' || {BARE_ADDRESS}, 'UTF8')),
+           job.id, job.created_at, job.created_at + cast(:span as interval)
+    from contact
+    join identity on identity.workspace_id = contact.workspace_id and identity.contact_id = contact.id
+    join deletion_job as job on job.workspace_id = contact.workspace_id and job.id = contact.deletion_job_id
+    where contact.workspace_id = any(cast(:workspace_ids as bigint[])) and contact.id = any(cast(:ids as bigint[]))
+    order by 1, 2, 3, job.created_at desc
     on conflict (channel_id, address_hash)
     do update set deletion_job_id = excluded.deletion_job_id, erased_at = excluded.erased_at, expires_at = excluded.expires_at
+    where erased_address.erased_at <= excluded.erased_at
+""")  # noqa: S608 - a constant
+FREE = text("""
+    update identity set address = :freed || identity.id || :freed || identity.address
+    from contact
+    where contact.workspace_id = any(cast(:workspace_ids as bigint[])) and contact.id = any(cast(:ids as bigint[]))
+      and contact.deletion_job_id is not null
+      and identity.workspace_id = contact.workspace_id and identity.contact_id = contact.id
+      and not starts_with(identity.address, :freed)
 """)
 FORGET = text("delete from erased_address where workspace_id = :workspace_id and deletion_job_id = :deletion_job_id")
 ANY_SINCE = text("""
@@ -29,26 +48,22 @@ FIND = text("""
 
 
 def remember_addresses(
-    tx: Connection,
-    workspace_id: int,
-    deletion_job_id: int,
-    ids: Collection[int],
-    *,
-    salt: bytes,
-    now: datetime,
-    span: timedelta,
+    tx: Connection, workspace_ids: Collection[int], contact_ids: Collection[int], *, salt: bytes, span: timedelta
 ) -> None:
-    """Keep the addresses of these contacts, which are detached already, for the time `span`."""
+    """Keep the addresses of those of the contacts that are detached, for the time `span`. Safe to repeat."""
     given = {
-        "workspace_id": workspace_id,
-        "deletion_job_id": deletion_job_id,
-        "ids": list(ids),
+        "workspace_ids": list(workspace_ids),
+        "ids": list(contact_ids),
         "salt": salt,
         "freed": FREED,
-        "now": now,
-        "expires_at": now + span,
+        "span": span,
     }
     tx.execute(REMEMBER, given)
+
+
+def free_addresses(tx: Connection, workspace_ids: Collection[int], contact_ids: Collection[int]) -> None:
+    """Take the addresses off those of the contacts that are detached. Safe to repeat."""
+    tx.execute(FREE, {"workspace_ids": list(workspace_ids), "ids": list(contact_ids), "freed": FREED})
 
 
 def forget_addresses(tx: Connection, workspace_id: int, deletion_job_id: int) -> None:

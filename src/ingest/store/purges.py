@@ -13,7 +13,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InternalError, ProgrammingError
 
 from ingest.store.contact_registry import purged_references
-from ingest.store.deletions import FREED, Record
+from ingest.store.deletions import BARE_ADDRESS, FREED, Record
 
 # A row that cannot be removed is the contact's trouble; everything else (locks, connections) is the moment's.
 FAULTS_OF_DATA = (IntegrityError, DataError, InternalError, ProgrammingError)
@@ -59,18 +59,18 @@ PURGE = {
     for each in purged_references()
 }
 
-IDENTIFIERS = text("""
+IDENTIFIERS = text(f"""
     select contact.id, contact.phone, contact.email,
-           (select coalesce(array_agg(split_part(address, :freed, 3)), '{}') from identity
+           (select coalesce(array_agg({BARE_ADDRESS}), '{{}}') from identity
             where workspace_id = :workspace_id and contact_id = contact.id) as addresses,
-           (select coalesce(array_agg(split_part(key, ':', 2)), '{}') from contact_key
+           (select coalesce(array_agg(split_part(key, ':', 2)), '{{}}') from contact_key
             where workspace_id = :workspace_id and contact_id = contact.id) as keys
     from contact where workspace_id = :workspace_id and id = any(:ids)
-""")
+""")  # noqa: S608 - a constant
 # What is known by a contact's address alone: effects that wait for a message, and read marks.
-PURGE_BY_ADDRESS = text("""
+PURGE_BY_ADDRESS = text(f"""
     with theirs as materialized (
-        select channel_id, split_part(address, :freed, 3) as address from identity
+        select channel_id, {BARE_ADDRESS} as address from identity
         where workspace_id = :workspace_id and contact_id = any(:ids)
     ), effects as (
         delete from message_effect using theirs
@@ -83,7 +83,7 @@ PURGE_BY_ADDRESS = text("""
         returning 1
     )
     select (select count(*) from effects) as message_effect, (select count(*) from marks) as watermark
-""")
+""")  # noqa: S608 - a constant
 PURGE_IDENTITIES = text("delete from identity where workspace_id = :workspace_id and contact_id = any(:ids)")
 
 # The trigger on contact keys has marked those that lost a holder.

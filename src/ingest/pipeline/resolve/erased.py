@@ -3,12 +3,14 @@
 It would make a new contact out of what was to be erased. Whatever is accepted after the deletion does make one.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from ingest.domain.blocks import erased_hash
+from ingest.domain.deletions import FINGERPRINT_SPAN
 from ingest.pipeline.resolve.batch import Batch, Item, addresses_of
 from ingest.pipeline.resolve.turned_away import drop_items
-from ingest.store.erased_addresses import find_erased, were_any_erased
+from ingest.store.contacts import LockedContact
+from ingest.store.erased_addresses import find_erased, free_addresses, remember_addresses, were_any_erased
 from ingest.store.identities import Address, FoundIdentity
 from ingest.store.unit_of_work import Transaction
 
@@ -38,3 +40,14 @@ def drop_erased(tx: Transaction, salts: Sequence[bytes], batch: Batch, known: Ma
         if any(address in erased and item.accepted_at < erased[address] for address in addresses)
     ]
     drop_items(batch, gone, "erased")
+
+
+def free_detached(tx: Transaction, salts: Sequence[bytes], contacts: Collection[LockedContact]) -> None:
+    """Take the addresses off those of the contacts that are being deleted: somebody has come with one of them."""
+    detached = [contact for contact in contacts if contact.deletion_job_id is not None]
+    if not detached:
+        return
+    workspace_ids, ids = {each.workspace_id for each in detached}, [each.id for each in detached]
+    if salts:
+        remember_addresses(tx, workspace_ids, ids, salt=salts[0], span=FINGERPRINT_SPAN)
+    free_addresses(tx, workspace_ids, ids)

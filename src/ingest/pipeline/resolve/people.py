@@ -13,7 +13,7 @@ from ingest.domain.contact_keys import PHONE_SCHEME
 from ingest.domain.profiles import Facts, Key, first_provenance, read_facts
 from ingest.errors import Transient
 from ingest.pipeline.resolve.batch import Batch, Item, Resolver, addresses_of, cycle_of
-from ingest.pipeline.resolve.erased import drop_erased
+from ingest.pipeline.resolve.erased import drop_erased, free_detached
 from ingest.pipeline.resolve.turned_away import drop_items, find_turned_away
 from ingest.store.contacts import Activity, lock_contacts
 from ingest.store.conversations import reserve_conversation_ids
@@ -50,6 +50,7 @@ def find_people(tx: Transaction, resolver: Resolver, batch: Batch) -> None:
             savepoint.commit()
             return
         savepoint.rollback()
+        free_detached(tx, resolver.salts, batch.contacts.values())
         batch.contacts, batch.born, batch.detect = {}, {}, {}
     raise Transient("identities kept moving")
 
