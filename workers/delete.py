@@ -10,7 +10,7 @@ from ingest.pipeline.delete import PurgeTerms, purge_deletion
 from ingest.runtime import Runtime
 from ingest.store.jobs import ClaimedJob
 from ingest.store.unit_of_work import UnitOfWork
-from workers.handling import handles_rows
+from workers.handlers import handles_rows
 from workers.turns import TRAFFIC
 
 log = structlog.get_logger()

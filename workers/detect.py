@@ -7,7 +7,7 @@ import structlog
 from ingest.jobs.types import DetectDuplicates, SweepDuplicates
 from ingest.pipeline.detect import detect_duplicates, sweep_duplicates
 from ingest.store.unit_of_work import UnitOfWork
-from workers.handling import handles
+from workers.handlers import handles
 
 log = structlog.get_logger()
 

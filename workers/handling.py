@@ -8,17 +8,13 @@ waited for as long as it takes.
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import structlog
-from psycopg import errors as pg
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ingest import fault
 from ingest.errors import Permanent, Transient
-from ingest.jobs.types import JobType, read_job
 from ingest.runtime import Runtime
 from ingest.store.dead_letters import NewDeadLetter, add_dead_letters
 from ingest.store.jobs import (
@@ -32,7 +28,16 @@ from ingest.store.jobs import (
     split_job,
 )
 from ingest.store.tallies import Outcome, Tally, add_tally
-from ingest.store.unit_of_work import UnitOfWork
+from workers.failures import (
+    MAX_BACKOFF_SECONDS,
+    PATIENCE,
+    backoff_seconds,
+    is_held,
+    is_transient,
+    lock_wait_of,
+    reason_of,
+)
+from workers.handlers import HANDLERS, UNKNOWN, Handler
 from workers.metrics import count_claim, count_failure
 from workers.turns import Turns
 
@@ -43,102 +48,13 @@ RETRIES_IN_PLACE = 3
 DRAIN_SECONDS = 5.0
 # A drain that took so long has slept through many bells.
 BUSY_SECONDS = 1.0
-MAX_BACKOFF_SECONDS = 30.0
 AWAY_SECONDS = 0.5
 # A job alone whose worker died with it goes behind those that wait before it is tried again: what never ends holds its worker
 # until the hard limit at every try, and two of them would hold two workers all the time.
 AGAIN_SECONDS = 1.0
-# A row that somebody holds for longer than a lock's time-out: who needs it is found in a few steps and asks again now and
-# then, without waiting; everybody else goes on.
+# Of a batch that needs a row which somebody holds, the job that needs it is found in a few steps, and asks again later.
 HELD_PIECES = 8
-HELD_WAIT_MILLISECONDS = 50
 HELD_DELAY_SECONDS = (1.0, 5.0)
-# Whoever waits for that row holds those of its batch's other contacts, and so keeps other workers waiting in their turn. Once
-# a lock's whole time-out has passed, batches wait for this long only, for a while; their pieces for longer than that.
-IMPATIENT_WAIT_MILLISECONDS = 100
-PIECE_WAIT_MILLISECONDS = 150
-IMPATIENT_SECONDS = 10.0
-# A fault of the moment, not of the data: serialisation, deadlock, lock and statement time-outs, servers coming and going.
-TRANSIENT_ERRORS = (
-    pg.SerializationFailure,
-    pg.DeadlockDetected,
-    pg.LockNotAvailable,
-    pg.QueryCanceled,
-    pg.AdminShutdown,
-    pg.CrashShutdown,
-    pg.CannotConnectNow,
-    pg.TooManyConnections,
-    pg.ReadOnlySqlTransaction,
-    pg.DiskFull,
-    pg.IdleInTransactionSessionTimeout,
-)
-
-J = TypeVar("J", bound=JobType)
-Run = Callable[[Runtime, UnitOfWork, Sequence[ClaimedJob]], None]
-Split = Callable[[bytes, int], list[tuple[bytes, int]]]
-"""Cuts a body into about so many bodies, each with its weight."""
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """How jobs of one name are handled. `split` cuts a row's body into smaller ones, where a row holds several items."""
-
-    run: Run
-    split: Split | None = None
-
-
-HANDLERS: dict[tuple[str, str], Handler] = {}
-
-
-@dataclass
-class Patience:
-    """Whether this process waits for locks as long as it may: not for a while after that was in vain."""
-
-    lost_at: float = float("-inf")
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether somebody held a row for longer than a lock's time-out a moment ago."""
-        return time.monotonic() - self.lost_at < IMPATIENT_SECONDS
-
-
-PATIENCE = Patience()
-
-
-def _refuse_unknown(_runtime: Runtime, _uow: UnitOfWork, rows: Sequence[ClaimedJob]) -> None:
-    raise Permanent(f"unknown_job: {rows[0].name}")
-
-
-UNKNOWN = Handler(_refuse_unknown)
-
-
-def handles(
-    job_type: type[J],
-) -> Callable[[Callable[[UnitOfWork, Sequence[J]], object]], Callable[[UnitOfWork, Sequence[J]], object]]:
-    """Register a function for a job type and hand it back unchanged, so that tests call it plainly.
-
-    It is given all jobs of one claim and their transaction; the jobs' rows are deleted in that same transaction.
-    """
-
-    def register(function: Callable[[UnitOfWork, Sequence[J]], object]) -> Callable[[UnitOfWork, Sequence[J]], object]:
-        def run(_runtime: Runtime, uow: UnitOfWork, rows: Sequence[ClaimedJob]) -> None:
-            jobs: Sequence[Any] = [read_job(row.name, row.workspace_id, row.args) for row in rows]
-            function(uow, jobs)
-
-        HANDLERS[job_type.queue, job_type.name] = Handler(run)
-        return function
-
-    return register
-
-
-def handles_rows(job_type: type[JobType], split: Split | None = None) -> Callable[[Run], Run]:
-    """Register a function that works on the rows themselves, because they carry more than ids."""
-
-    def register(function: Run) -> Run:
-        HANDLERS[job_type.queue, job_type.name] = Handler(function, split)
-        return function
-
-    return register
 
 
 def drain(runtime: Runtime, queue: str, on_progress: Callable[[], None] = lambda: None) -> int:
@@ -212,7 +128,7 @@ def _handle_together(  # noqa: PLR0917 - what every step of handling is told
     started = time.monotonic()
     with structlog.contextvars.bound_contextvars(queue=queue, job_id=jobs[0].id, trace_id=_trace(jobs)):
         try:
-            _run_with_retries(runtime, claim, jobs, handler or UNKNOWN, _lock_wait(jobs, is_piece))
+            _run_with_retries(runtime, claim, jobs, handler or UNKNOWN, lock_wait_of(jobs, is_piece))
         except LeaseLost:
             log.warning("lease.lost", jobs=len(jobs))
         except Exception as failure:
@@ -234,50 +150,20 @@ def _run_with_retries(
                 fault.point("completed")
             fault.point("committed")
         except Exception as failure:
-            if _is_held(failure) and lock_wait is None:
+            if is_held(failure) and lock_wait is None:
                 PATIENCE.lost_at = time.monotonic()
             is_last = attempt == RETRIES_IN_PLACE - 1
-            if is_last or isinstance(failure, LeaseLost) or not is_transient(failure) or _is_held(failure):
+            if is_last or isinstance(failure, LeaseLost) or not is_transient(failure) or is_held(failure):
                 raise
             time.sleep(random.uniform(0, 0.05 * 2**attempt))
         else:
             return
 
 
-def is_transient(failure: BaseException) -> bool:
-    """Return whether the same work may succeed later: the fault is outside of it."""
-    if isinstance(failure, Transient | PoolTimeout):
-        return True
-    if isinstance(failure, DBAPIError):
-        lost = failure.connection_invalidated or isinstance(failure, InterfaceError)
-        return lost or isinstance(failure.orig, TRANSIENT_ERRORS) or _is_lost_connection(failure)
-    return False
-
-
-def _is_held(failure: BaseException) -> bool:
-    return isinstance(failure, DBAPIError) and isinstance(failure.orig, pg.LockNotAvailable)
-
-
-def _lock_wait(jobs: Sequence[ClaimedJob], is_piece: bool) -> int | None:
-    """Return for how many milliseconds these jobs may wait for a lock, None for as long as any may."""
-    if _was_held(jobs):
-        return HELD_WAIT_MILLISECONDS
-    if is_piece:
-        return PIECE_WAIT_MILLISECONDS
-    return IMPATIENT_WAIT_MILLISECONDS if PATIENCE.is_lost else None
-
-
-def _was_held(jobs: Sequence[ClaimedJob]) -> bool:
-    """Return whether these are a job alone that needed a row somebody held."""
-    return len(jobs) == 1 and jobs[0].is_solo and jobs[0].last_error == pg.LockNotAvailable.__name__
-
-
-def _is_lost_connection(failure: DBAPIError) -> bool:
-    return isinstance(failure, OperationalError) and getattr(failure.orig, "sqlstate", None) in {None, "08006", "08003"}
-
-
 def _settle_failure(runtime: Runtime, queue: str, claim: Claim, jobs: Sequence[ClaimedJob], failure: Exception) -> None:
-    reason = f"{type(failure).__name__}: {failure}" if isinstance(failure, Permanent | Transient) else _reason(failure)
+    reason = (
+        f"{type(failure).__name__}: {failure}" if isinstance(failure, Permanent | Transient) else reason_of(failure)
+    )
     count_failure(queue, reason.split(":", maxsplit=1)[0])
     log.warning("job.failed", jobs=len(jobs), error=reason, attempts=jobs[0].attempts)
     # Where the database itself was lost, it comes back sooner than the lease ends, and a job whose failure nobody noted
@@ -305,10 +191,10 @@ def _make_smaller(  # noqa: PLR0917 - one decision over everything known
 ) -> None:
     job = jobs[0]
     handler = HANDLERS.get((queue, job.name))
-    if _is_held(failure) and not _is_table_held(runtime):
+    if is_held(failure) and not _is_table_held(runtime):
         _free_neighbours(runtime, queue, claim, jobs, handler, reason)
     elif is_transient(failure):
-        _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=False, counts=False)
+        _release(runtime, claim, jobs, reason, delay_seconds=backoff_seconds(job.attempts), solo=False, counts=False)
     elif len(jobs) > 1:
         _release(runtime, claim, jobs, reason, delay_seconds=0, solo=True)
     elif pieces := _cut(handler, job, 2):
@@ -316,7 +202,7 @@ def _make_smaller(  # noqa: PLR0917 - one decision over everything known
     elif isinstance(failure, Permanent) or job.attempts >= SOLO_TRIES:
         _set_aside(runtime, queue, claim, job, reason)
     else:
-        _release(runtime, claim, jobs, reason, delay_seconds=_backoff(job.attempts), solo=True)
+        _release(runtime, claim, jobs, reason, delay_seconds=backoff_seconds(job.attempts), solo=True)
 
 
 def _is_table_held(runtime: Runtime) -> bool:
@@ -388,18 +274,6 @@ def _set_aside(runtime: Runtime, queue: str, claim: Claim, job: ClaimedJob, reas
             add_tally(tx, Tally(dict.fromkeys(outcomes, job.weight)))
         complete_jobs(tx, claim, [job.id])
     log.error("job.set_aside", job_id=job.id, reason=reason, attempts=job.attempts)
-
-
-def _backoff(attempts: int) -> float:
-    return random.uniform(0, min(MAX_BACKOFF_SECONDS, 0.25 * 2.0 ** min(attempts, 10)))
-
-
-def _reason(failure: Exception) -> str:
-    """Return what failed, without data: a constraint's name at most, never a value."""
-    original = getattr(failure, "orig", None)
-    constraint = getattr(getattr(original, "diag", None), "constraint_name", None)
-    name = type(original or failure).__name__
-    return f"{name}: {constraint}" if constraint else name
 
 
 def _trace(jobs: Sequence[ClaimedJob]) -> str | None:

@@ -8,7 +8,7 @@ from ingest.jobs.act_types import AutoMerge, ContinueBulkAct, EndTimedBlock
 from ingest.pipeline.auto_merge import auto_merge
 from ingest.pipeline.block import continue_bulk_act, end_timed_block
 from ingest.store.unit_of_work import UnitOfWork
-from workers.handling import handles
+from workers.handlers import handles
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ from ingest.jobs.act_types import ReactToFields, ReactToTags, StartRuns, WakeRun
 from ingest.jobs.types import ReactToConversations, ReactToMessages, StopRuns
 from ingest.pipeline import react
 from ingest.store.unit_of_work import UnitOfWork
-from workers.handling import handles
+from workers.handlers import handles
 
 log = structlog.get_logger()
 

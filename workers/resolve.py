@@ -10,7 +10,7 @@ from ingest.runtime import Runtime
 from ingest.store.intake import split_requests
 from ingest.store.jobs import ClaimedJob
 from ingest.store.unit_of_work import UnitOfWork
-from workers.handling import handles, handles_rows
+from workers.handlers import handles, handles_rows
 from workers.metrics import count_batch
 
 log = structlog.get_logger()

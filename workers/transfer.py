@@ -11,7 +11,7 @@ from ingest.pipeline.transfer_bulk import bulk_batch
 from ingest.pipeline.transfer_export import export_batch
 from ingest.pipeline.transfer_import import import_batch
 from ingest.store.unit_of_work import UnitOfWork
-from workers.handling import handles
+from workers.handlers import handles
 
 log = structlog.get_logger()
 

@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,6 +17,10 @@ from ingest.errors import BadSetting
 GIB = 1024**3
 MIB = 1024**2
 MIN_DIFFERENT_BYTES = 16
+PREFIX = "INGEST_"
+WITHOUT_PREFIX = {"DATABASE_URL", "BROKER_URL"}
+# From so alike on a variable that nobody reads is a misspelt setting, not somebody else's variable.
+ALIKE = 0.85
 DATABASE_SCHEMES = ("postgresql+psycopg://", "postgresql://", "postgres://")
 BROKER_SCHEMES = ("redis://", "rediss://", "redis+socket://", "valkey://", "amqp://", "amqps://")
 
@@ -27,7 +32,7 @@ class Settings(BaseSettings):
     embedded servers under `data_dir` are meant, and both fields hold their URLs. Read it with `read_settings`.
     """
 
-    model_config = SettingsConfigDict(env_prefix="INGEST_", frozen=True, extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True)
 
     database_url: str = Field("", validation_alias="DATABASE_URL", repr=False)
     broker_url: str = Field("", validation_alias="BROKER_URL", repr=False)
@@ -165,8 +170,10 @@ class Settings(BaseSettings):
 def read_settings(**given: Any) -> Settings:
     """Return the settings of the environment, with `given` fields in place of theirs.
 
-    Raises BadSetting naming each unusable variable and what to put there.
+    Raises BadSetting naming each unusable or misspelt variable and what to put there.
     """
+    if misspelt := _misspelt():
+        raise BadSetting("; ".join(misspelt))
     try:
         return Settings(**{_input_name(name): value for name, value in given.items() if value is not None})
     except ValidationError as broken:
@@ -205,13 +212,26 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _misspelt() -> list[str]:
+    """Return a line for each variable that was meant to be a setting: it would be ignored without a word."""
+    known = [_variable(field) for field in Settings.model_fields]
+    told = []
+    for name in sorted(os.environ):
+        if not name.startswith(PREFIX) or name in known:
+            continue
+        bare = name.removeprefix(PREFIX)
+        meant = [bare] if bare in WITHOUT_PREFIX else get_close_matches(name, known, 1, ALIKE)
+        told += [f"{name}: there is no such setting; did you mean {each}?" for each in meant]
+    return told
+
+
 def _input_name(field: str) -> str:
-    return {"database_url": "DATABASE_URL", "broker_url": "BROKER_URL"}.get(field, field)
+    return field.upper() if field.upper() in WITHOUT_PREFIX else field
 
 
 def _variable(field: str) -> str:
     name = field.upper()
-    return name if name in {"DATABASE_URL", "BROKER_URL"} else f"INGEST_{name}"
+    return name if name in WITHOUT_PREFIX else f"{PREFIX}{name}"
 
 
 def _reason(error: Any) -> str:

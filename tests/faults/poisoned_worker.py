@@ -15,7 +15,7 @@ from ingest.runtime import Runtime
 from ingest.store.jobs import ClaimedJob
 from ingest.store.unit_of_work import UnitOfWork
 from workers import watchdog
-from workers.handling import HANDLERS, Handler
+from workers.handlers import HANDLERS, Handler
 from workers.serve import load_handlers, worker
 
 HARD_LIMIT_SECONDS = 8

@@ -38,7 +38,7 @@ from tests.faults.record import SEED, Figures, Row, record
 from tests.faults.world import FaultySystem, faulty_system
 from tests.pipeline_world import SEALER, Pipeline
 from tests.system import until
-from workers.handling import is_transient
+from workers.failures import is_transient
 
 pytestmark = [pytest.mark.faults, pytest.mark.processes, pytest.mark.timeout(300)]
 

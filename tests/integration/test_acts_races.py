@@ -34,7 +34,7 @@ from tests.acts_load import load_contacts
 from tests.builders import at
 from tests.pipeline_world import SEALER, Pipeline
 from tests.system import until
-from workers.handling import is_transient
+from workers.failures import is_transient
 
 PEOPLE = tuple(f"4477009005{number:02}" for number in range(10))
 

@@ -36,7 +36,7 @@ from tests import builders
 from tests.builders import at
 from tests.faults.fault_proxy import FaultProxy
 from tests.pipeline_world import Pipeline
-from workers import handling, resolve
+from workers import failures, handling, resolve
 from workers.chores import CHORES, do_chore, ring_due
 
 pytestmark = pytest.mark.database
@@ -369,7 +369,9 @@ def impatient(house: House, monkeypatch: pytest.MonkeyPatch) -> House:
     """A house whose workers wait for a lock for a fifth of a second only, and ask again at once."""
     monkeypatch.setitem(SESSION_SETTINGS, "lock_timeout", "200ms")
     monkeypatch.setattr(handling, "HELD_DELAY_SECONDS", (0.0, 0.1))
-    monkeypatch.setattr(handling, "PATIENCE", handling.Patience())
+    patience = failures.Patience()
+    monkeypatch.setattr(handling, "PATIENCE", patience)
+    monkeypatch.setattr(failures, "PATIENCE", patience)
     house.runtime.engine.dispose()
     return house
 
@@ -414,7 +416,7 @@ def test_D6_neighbours_of_a_message_whose_contact_is_held_are_stored_under_the_s
         waiting = "select array_agg((weight, is_solo)::text) from job where body is not null"
         assert impatient.scalar(waiting) == ["(1,t)"]
         # The next batch does not wait for long where the last one waited in vain.
-        assert handling._lock_wait(claim.jobs, is_piece=False) == handling.IMPATIENT_WAIT_MILLISECONDS
+        assert failures.lock_wait_of(claim.jobs, is_piece=False) == failures.IMPATIENT_WAIT_MILLISECONDS
     impatient.work_off()
     assert (len(impatient.texts()), impatient.dead()) == (42, [])
     impatient.check()
@@ -423,7 +425,7 @@ def test_D6_neighbours_of_a_message_whose_contact_is_held_are_stored_under_the_s
 def test_D6_while_a_whole_table_is_held_no_batch_is_taken_apart(
     impatient: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handling, "_backoff", lambda _attempts: 0.0)
+    monkeypatch.setattr(handling, "backoff_seconds", lambda _attempts: 0.0)
     impatient.accept(*(wrote(number) for number in range(20)), group=5)
     with holding(impatient, "lock table contact in access exclusive mode"):
         for _ in range(3):
@@ -556,7 +558,7 @@ def test_an_unknown_job_becomes_a_dead_letter_and_can_be_replayed(house: House, 
 
 
 def test_V1_a_body_that_this_release_cannot_read_is_set_aside(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handling, "_backoff", lambda _attempts: 0.0)
+    monkeypatch.setattr(handling, "backoff_seconds", lambda _attempts: 0.0)
     house.accept(wrote(1), wrote(2))
     house.run("update job set body = 'of another release'")
     house.accept(wrote(3))
@@ -567,7 +569,7 @@ def test_V1_a_body_that_this_release_cannot_read_is_set_aside(house: House, monk
 def test_the_failure_of_one_job_leaves_the_others_of_its_claim_done(
     house: House, handle: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handling, "_backoff", lambda _attempts: 0.0)
+    monkeypatch.setattr(handling, "backoff_seconds", lambda _attempts: 0.0)
 
     def work(uow: UnitOfWork, jobs: Sequence[TestJob]) -> None:
         for job in jobs:

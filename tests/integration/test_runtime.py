@@ -7,7 +7,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 
 from ingest.runtime import make_engine
-from workers.handling import is_transient
+from workers.failures import is_transient
 
 pytestmark = pytest.mark.database
 

@@ -137,3 +137,27 @@ def test_embedded_system_makes_its_key_once_and_keeps_it(tmp_path: Path) -> None
     assert settings.secret_keys == made
     assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o777 == 0o600
     Fernet(made[0])
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("INGEST_PROT", "INGEST_PORT"),
+        ("INGEST_DATADIR", "INGEST_DATA_DIR"),
+        ("INGEST_SECRET_KEYS", "INGEST_SECRET_KEY"),
+        ("INGEST_DATABASE_URL", "DATABASE_URL"),
+        ("INGEST_BROKER_URL", "BROKER_URL"),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_the_one_that_was_meant(
+    monkeypatch: pytest.MonkeyPatch, variable: str, meant: str
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    with pytest.raises(BadSetting, match=f"^{variable}: .* did you mean {meant}\\?$"):
+        read_settings()
+
+
+@pytest.mark.parametrize("variable", ["INGEST_PUBLISH", "INGEST_FAULT_DIR", "INGEST_BACKUP_BUCKET"])
+def test_a_variable_that_is_like_no_setting_is_somebody_elses(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, "1")
+    assert read_settings().port == 8080

@@ -81,3 +81,17 @@ def test_M8_a_hostile_body_is_refused_and_never_an_error_of_ours(space: Space, b
         assert 400 <= answer.status_code < 500, f"{method} {path}: {answer.status_code} {answer.text[:300]}"
         assert answer.json()["message"]
     assert space.contact()
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b'{"firstName": "Ada"', "body: Expecting ',' delimiter, at character 19"),
+        (b"Ada", "body: Expecting value, at character 0"),
+        (b'{firstName: "Ada"}', "body: Expecting property name enclosed in double quotes, at character 1"),
+    ],
+)
+def test_a_body_that_is_no_json_is_told_where_it_breaks(space: Space, body: bytes, message: str) -> None:
+    url, headers = f"{ROOT}/contact/phone:+60123456789", {"content-type": "application/json"}
+    answer = space.owner.post(url, content=body, headers=headers).json()
+    assert (answer["message"], answer["field"]) == (message, "body")

@@ -98,10 +98,7 @@ async def _rejected(request: Request, rejected: Exception) -> JSONResponse:
 
 
 async def _not_valid(request: Request, invalid: RequestValidationError) -> JSONResponse:
-    problems = [
-        {"field": ".".join(str(part) for part in each["loc"][1:]) or str(each["loc"][0]), "message": each["msg"]}
-        for each in invalid.errors()
-    ]
+    problems = [_problem(each) for each in invalid.errors()]
     first = problems[0]
     return error_response(
         400 if is_contract_path(request) else 422,
@@ -110,6 +107,12 @@ async def _not_valid(request: Request, invalid: RequestValidationError) -> JSONR
         field=first["field"],
         details={"problems": problems[:20]},
     )
+
+
+def _problem(error: Mapping[str, Any]) -> dict[str, str]:
+    if error["type"] == "json_invalid":
+        return {"field": "body", "message": error["ctx"]["error"]}
+    return {"field": ".".join(str(part) for part in error["loc"][1:]) or str(error["loc"][0]), "message": error["msg"]}
 
 
 async def _http(_request: Request, raised: HTTPException) -> JSONResponse:

@@ -40,6 +40,9 @@ class ReadableRequest(Request):
         try:
             return decode_json(await self.body())
         except BadPayload as unreadable:
+            # The decoder's own words say where it breaks, and hold nothing of the body.
+            if isinstance(broken := unreadable.__cause__, json.JSONDecodeError):
+                raise json.JSONDecodeError(f"{broken.msg}, at character {broken.pos}", "", 0) from None
             raise json.JSONDecodeError(str(unreadable), "", 0) from None
 
 
