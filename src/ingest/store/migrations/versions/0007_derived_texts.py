@@ -28,7 +28,8 @@ STATEMENTS = (
     """,
     "create trigger derive_texts_added before insert on contact for each row execute function derive_contact_texts()",
     """
-    create trigger derive_texts_changed before update on contact for each row
+    create trigger derive_texts_changed
+    before update of first_name, last_name, display_name, email, phone on contact for each row
     when ((old.first_name, old.last_name, old.display_name, old.email, old.phone)
           is distinct from (new.first_name, new.last_name, new.display_name, new.email, new.phone))
     execute function derive_contact_texts()
