@@ -190,7 +190,9 @@ class Beside:
 
 def _report_alone(found: Found, rounds: Sequence[Round]) -> None:
     per_second = statistics.median(each.rows_per_second for each in rounds)
-    answer = statistics.median(each.accepted_at - each.begun_at for each in rounds)
+    answers = [each.accepted_at - each.begun_at for each in rounds]
+    answer = statistics.median(answers)
+    found.series["answers_alone"] = answers
     found.rows += [
         Row("deletion alone: answer", f"{1000 * answer:.0f} ms", "≤ 200 ms", answer <= 0.2),
         Row("deletion alone: rows removed", f"{per_second:,.0f} rows/s", "≥ 20,000 rows/s", per_second >= 20_000),

@@ -1,8 +1,9 @@
 """Others beside a backlog: one tenant with 10,000 waiting, and one sender with 5,000 in the workspace of the others.
 
-Windows of one load take turns: alone, beside the tenant's backlog, beside the sender's flood. What waits is written by the
-edge's own statement, in rows as full as the edge makes them, once the window's first messages are stored. The figure runs
-from the acceptance of a message to the commit that stored it, which the database itself notes.
+Under one load that lasts, windows take turns: alone, and right after it beside what has just been put into the queue, by the
+edge's own statement and in rows as full as the edge makes them. Each is compared with the window before it, because a
+machine that is shared changes from one half minute to the next. The figure runs from the acceptance of a message to the
+commit that stored it, which the database itself notes.
 """
 
 import asyncio
@@ -11,9 +12,9 @@ import statistics
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import psycopg
@@ -33,55 +34,44 @@ GROUP = 500
 TENANTS_NUMBER_ID = PHONE_NUMBER_ID[::-1]
 # Messages a second of the others: 17 million a day.
 RATE = 200.0
-BEGUN_SECONDS, DRAINED_SECONDS = 30, 120
+WARM_UP_SECONDS, WINDOW_SECONDS, DRAINED_SECONDS = 5.0, 6.0, 120.0
+# Of each kind, a round.
+PAIRS = 3
+# What the load goes on for, at most, so that backlogs can drain between windows.
+DRAINING_SECONDS = 6.0
 MOST_GROWTH = 0.2
-ALONE, BESIDE_TENANT, BESIDE_SENDER = "alone", "beside a tenant's backlog", "beside a sender's flood"
+BESIDE_TENANT, BESIDE_SENDER = "beside a tenant's backlog", "beside a sender's flood"
 
-# Of the load's messages since a moment, how long each took from its acceptance to the commit that stored it.
+# Of the load's messages accepted between two moments, how long each took from there to the commit that stored it.
 WAITS = """
-    select extract(epoch from pg_xact_commit_timestamp(message.xmin) - accepted_at)::float8
-    from message where workspace_id = %s and id > %s and not starts_with(external_id, 'wamid.flood') and accepted_at >= %s
+    select 1000 * extract(epoch from pg_xact_commit_timestamp(message.xmin) - accepted_at)::float8
+    from message
+    where workspace_id = %s and not starts_with(external_id, 'wamid.flood') and accepted_at >= %s and accepted_at < %s
     order by 1
 """
 STORED = """
     select count(*), extract(epoch from max(pg_xact_commit_timestamp(message.xmin)))::float8
     from message where id > %s and starts_with(external_id, %s)
 """
+Window = tuple[float, float]
+"""When it began and ended, in unix time."""
 
 
 @dataclass
 class Flood:
-    """Puts requests into the queue once the load has begun, in a thread beside it: `senders` 1 is one person's flood."""
+    """Requests that are put into the queue at once. `senders` 1 is one person's flood."""
 
-    site: Site
+    label: str
     endpoint: tuple[int, int]
     count: int
     senders: int
     first: int
-    run: str = field(default_factory=lambda: f"wamid.flood.{time.monotonic_ns()}")
-    waits_since: float = 0.0
 
     def __post_init__(self) -> None:
-        self._before = newest_message(self.site.system, self.site.conninfo)
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> "Flood":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
+        self.run = f"wamid.flood.{time.monotonic_ns()}"
         requests = [self._request(number) for number in range(self.count)]
         starts = range(0, len(requests), GROUP)
-        rows = [row for start in starts for row in encode_rows(requests[start : start + GROUP])]
-        begins_before = time.monotonic() + BEGUN_SECONDS
-        while newest_message(self.site.system, self.site.conninfo) <= self._before and time.monotonic() < begins_before:
-            time.sleep(0.05)
-        self.waits_since = time.time()
-        if rows:
-            asyncio.run(_put(self.site.conninfo, rows))
+        self._rows = [row for start in starts for row in encode_rows(requests[start : start + GROUP])]
 
     def _request(self, number: int) -> RawRequest:
         workspace_id, channel_id = self.endpoint
@@ -92,22 +82,49 @@ class Flood:
         headers = {"content-type": "application/json"}
         return RawRequest(workspace_id, channel_id, 0, datetime.now(UTC), os.urandom(16), "POST", "", headers, body)
 
-    def drained_seconds(self) -> float:
-        """Return how long it took until all of it was stored. Raises TimeoutError."""
-        ends_at = time.monotonic() + DRAINED_SECONDS
-        with psycopg.connect(self.site.conninfo, autocommit=True) as connection:
-            while time.monotonic() < ends_at:
-                row = connection.execute(STORED, (self._before, self.run)).fetchone()
-                if row and row[0] >= self.count:
-                    return float(row[1] or self.waits_since) - self.waits_since
-                time.sleep(0.1)
-        raise TimeoutError(f"the flood was not stored within {DRAINED_SECONDS} s")
+    def put(self, conninfo: str) -> None:
+        """Put all of it into the queue."""
+        asyncio.run(_put(conninfo, self._rows))
 
-    def waits(self) -> list[float]:
-        """Return the sorted seconds from acceptance to storage of the load's messages since the flood was there."""
-        with psycopg.connect(self.site.conninfo, autocommit=True) as connection:
-            since = datetime.fromtimestamp(self.waits_since, UTC)
-            return [row[0] for row in connection.execute(WAITS, (WORKSPACE, self._before, since))]
+
+class Floods:
+    """Lets windows alone and beside a flood take turns, in a thread beside the load."""
+
+    def __init__(self, site: Site, floods: Sequence[Flood]) -> None:
+        self._site, self._floods = site, floods
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.pairs: dict[str, list[tuple[Window, Window]]] = defaultdict(list)
+        self.drained: dict[str, list[float]] = defaultdict(list)
+
+    def __enter__(self) -> "Floods":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._thread.join()
+
+    def _run(self) -> None:
+        time.sleep(WARM_UP_SECONDS)
+        for flood in self._floods:
+            before = newest_message(self._site.system, self._site.conninfo)
+            alone_at = time.time()
+            time.sleep(WINDOW_SECONDS)
+            begun_at = time.time()
+            flood.put(self._site.conninfo)
+            time.sleep(max(0.0, begun_at + WINDOW_SECONDS - time.time()))
+            self.pairs[flood.label].append(((alone_at, begun_at), (begun_at, time.time())))
+            self.drained[flood.label].append(self._drained_at(flood, before) - begun_at)
+
+    def _drained_at(self, flood: Flood, before: int) -> float:
+        """Wait until all of it is stored; return when that was. Raises TimeoutError."""
+        ends_at = time.monotonic() + DRAINED_SECONDS
+        with psycopg.connect(self._site.conninfo, autocommit=True) as connection:
+            while time.monotonic() < ends_at:
+                row = connection.execute(STORED, (before, flood.run)).fetchone()
+                if row and row[0] >= flood.count:
+                    return float(row[1])
+                time.sleep(0.2)
+        raise TimeoutError(f"the flood was not stored within {DRAINED_SECONDS} s")
 
 
 async def _put(conninfo: str, rows: list[IntakeRow]) -> None:
@@ -117,31 +134,57 @@ async def _put(conninfo: str, rows: list[IntakeRow]) -> None:
 
 def fairness(bench: Bench) -> Found:
     """Return by how much the others' time from acceptance to storage grows, and how long the backlogs took to drain."""
-    seconds = 2 * bench.options.seconds
-    load = Load(bench.options.senders, int(RATE * seconds), seconds, RATE)
-    found = Found(series={"rate": load.rate})
-    p95, drained = defaultdict(list), defaultdict(list)
+    options, pairs = bench.options, PAIRS * bench.options.rounds
+    seconds = WARM_UP_SECONDS + 2 * pairs * (2 * WINDOW_SECONDS + DRAINING_SECONDS)
     with _noting_commits(bench):
-        site = bench.site(ours(), bench.options.senders)
-        endpoints = {ALONE: (WORKSPACE, WHATSAPP), BESIDE_SENDER: (WORKSPACE, WHATSAPP), BESIDE_TENANT: _tenant(site)}
-        sizes = {
-            ALONE: (0, 1, 0),
-            BESIDE_TENANT: (bench.options.scaled(BACKLOG), bench.options.scaled(BACKLOG) // 5, TENANTS_SENDERS),
-            BESIDE_SENDER: (bench.options.scaled(FLOOD), 1, FLOODER),
+        site = bench.site(ours(), options.senders)
+        tenant = _tenant(site)
+        backlog, flood = options.scaled(BACKLOG), options.scaled(FLOOD)
+        floods = [
+            each
+            for number in range(pairs)
+            for each in (
+                Flood(BESIDE_TENANT, tenant, backlog, backlog // 5, TENANTS_SENDERS),
+                Flood(BESIDE_SENDER, (WORKSPACE, WHATSAPP), flood, 1, FLOODER + number),
+            )
+        ]
+        load = Load(options.senders, int(RATE * seconds), seconds, RATE, "others, and the senders' floods")
+        with bench.running(site) as pids, Floods(site, floods) as turns:
+            run = bench.put(site, load, pids)
+        print(describe(run))
+        waits = {
+            label: [tuple(_waits(site, each) for each in pair) for pair in turns.pairs[label]] for label in turns.pairs
         }
-        with bench.running(site) as pids:
-            bench.put(site, replace(load, label="warming up"), pids)
-            for _ in range(bench.options.rounds):
-                for label, (count, senders, first) in sizes.items():
-                    with Flood(site, endpoints[label], count, senders, first) as flood:
-                        run = bench.put(site, replace(load, label=label), pids)
-                    drained[label].append(flood.drained_seconds())
-                    p95[label].append(1000 * percentile(flood.waits(), 95))
-                    print(describe(run), f"  stored p95 {p95[label][-1]:.1f} ms, drained {drained[label][-1]:.1f} s")
-                    found.runs.append(run)
-    found.series |= {"p95_ms": dict(p95), "drained_seconds": dict(drained)}
-    found.rows += _rows(found, sizes)
+    found = Found(runs=[run], series={"rate": RATE, "p95_ms": {"alone": []}, "growth": {}})
+    for label, count in ((BESIDE_TENANT, backlog), (BESIDE_SENDER, flood)):
+        _report(found, f"{label} of {count:,}", label, waits[label], turns.drained[label])
     return found
+
+
+def _waits(site: Site, window: Window) -> list[float]:
+    """Return the sorted milliseconds from acceptance to storage of the load's messages of a window."""
+    between = [datetime.fromtimestamp(moment, UTC) for moment in window]
+    with psycopg.connect(site.conninfo, autocommit=True) as connection:
+        return [row[0] for row in connection.execute(WAITS, (WORKSPACE, *between))]
+
+
+def _report(
+    found: Found, where: str, label: str, waits: Sequence[tuple[list[float], ...]], drained: Sequence[float]
+) -> None:
+    """Add the rows: medians over pairs of neighbouring windows."""
+    alone, beside = ([percentile(pair[place], 95) for pair in waits] for place in (0, 1))
+    growths = [one / other - 1 for one, other in zip(beside, alone, strict=True)]
+    growth = statistics.median(growths)
+    found.series["p95_ms"]["alone"] += alone
+    found.series["p95_ms"][label] = beside
+    found.series["growth"][label] = growths
+    every = [percentile(sorted(wait for pair in waits for wait in pair[place]), 95) for place in (0, 1)]
+    pairs = f"median of {len(growths)} pairs of windows of {WINDOW_SECONDS:.0f} s"
+    found.rows += [
+        Row(f"others' p95 {where}", f"{growth:+.0%} ({pairs})", "< 20 %", growth < MOST_GROWTH),
+        Row(f"p95 of all windows, without and {where}", f"{every[0]:.1f} ms, {every[1]:.1f} ms"),
+        Row(f"drained {where}", f"{statistics.median(drained):.1f} s beside the others"),
+    ]
 
 
 def _tenant(site: Site) -> tuple[int, int]:
@@ -167,17 +210,3 @@ def _noting_commits(bench: Bench) -> Iterator[None]:
         bench.servers.postgres.start()
         if value:
             yield
-
-
-def _rows(found: Found, sizes: dict[str, tuple[int, int, int]]) -> list[Row]:
-    p95, drained = found.series["p95_ms"], found.series["drained_seconds"]
-    alone = statistics.median(p95[ALONE])
-    rows = [Row(f"others at {found.series['rate']:,.0f}/s: accepted → stored, p95 alone", f"{alone:.1f} ms")]
-    for label in (BESIDE_TENANT, BESIDE_SENDER):
-        beside = statistics.median(p95[label])
-        growth = beside / alone - 1
-        told = f"{growth:+.0%} ({beside:.1f} ms, median of {len(p95[label])})"
-        what = f"{label} of {sizes[label][0]:,}"
-        rows.append(Row(f"others' p95 {what}", told, "< 20 %", growth < MOST_GROWTH))
-        rows.append(Row(f"drained {what}", f"{statistics.median(drained[label]):.1f} s beside the others"))
-    return rows
