@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -21,11 +21,13 @@ from ingest.domain.refusals import Conflict, Refused
 from ingest.jobs.act_types import PurgeDeletion
 from ingest.jobs.publisher import NoPublisher
 from ingest.pipeline.block import block_contacts, unblock_contacts
-from ingest.pipeline.delete import DeletionRequest, accept_deletion, purge_deletion
+from ingest.pipeline.delete import DeletionRequest, accept_deletion, cancel_deletion, purge_deletion
 from ingest.pipeline.merge import MergeRequest, merge_contacts
 from ingest.pipeline.resolve import Resolver, resolve_requests
+from ingest.pipeline.resolve.erased import free_detached
 from ingest.pipeline.unmerge import unmerge_contact
 from ingest.runtime import make_engine
+from ingest.store.contacts import lock_contacts
 from ingest.store.intake import encode_requests
 from ingest.store.unit_of_work import UnitOfWork, unit_of_work
 from ingest.store.views.queues import orphans
@@ -133,6 +135,32 @@ def test_B52_merge_while_deleting_ends_with_one_of_two_declared_outcomes(arena: 
         )
         words = {each.word for each in (merged, deleted) if isinstance(each, Refused)}
         assert words in ({"gone"}, {"merged_into"})
+
+
+def test_B53_an_address_asked_for_while_its_deletion_is_being_cancelled_stays_with_its_contact(arena: Arena) -> None:
+    """Whoever came with it found the contact detached, and takes the address off it only if that is still so."""
+    contact_id = arena.contact_ids[0]
+    request = DeletionRequest(arena.workspace_id, [contact_id], grace=timedelta(hours=1))
+    with arena.uow() as uow:
+        job_id = accept_deletion(uow, request).deletion_job_id
+    with arena.uow() as uow:
+        found = lock_contacts(uow.tx, {(arena.workspace_id, contact_id)})
+
+    def free() -> None:
+        with arena.uow() as uow:
+            free_detached(uow.tx, (b"salt",), found.values())
+
+    somebody = threading.Thread(target=free)
+    with arena.uow() as uow:
+        assert cancel_deletion(uow, arena.workspace_id, job_id) == "cancelled"
+        somebody.start()
+        waiting = (
+            "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        )
+        until(lambda: bool(arena.scalar(waiting)) or not somebody.is_alive(), 10)
+    somebody.join()
+    assert arena.scalar("select address from identity where contact_id = :id", id=contact_id) == PEOPLE[0]
+    assert arena.scalar("select count(*) from erased_address") == 0
 
 
 def test_B24_block_while_merging_never_merges_a_blocked_contact(arena: Arena) -> None:

@@ -27,6 +27,13 @@ REMEMBER = text(f"""
     do update set deletion_job_id = excluded.deletion_job_id, erased_at = excluded.erased_at, expires_at = excluded.expires_at
     where erased_address.erased_at <= excluded.erased_at
 """)  # noqa: S608 - a constant
+# A deletion that is being cancelled has its contacts locked: whoever waited for that finds them live.
+LOCK_DETACHED = text("""
+    select id from contact
+    where workspace_id = any(cast(:workspace_ids as bigint[])) and id = any(cast(:ids as bigint[]))
+      and deletion_job_id is not null
+    order by workspace_id, id for no key update
+""")
 FREE = text("""
     update identity set address = :freed || identity.id || :freed || identity.address
     from contact
@@ -59,6 +66,11 @@ def remember_addresses(
         "span": span,
     }
     tx.execute(REMEMBER, given)
+
+
+def lock_detached(tx: Connection, workspace_ids: Collection[int], contact_ids: Collection[int]) -> list[int]:
+    """Lock those of the contacts that are detached, and return them."""
+    return list(tx.scalars(LOCK_DETACHED, {"workspace_ids": list(workspace_ids), "ids": list(contact_ids)}))
 
 
 def free_addresses(tx: Connection, workspace_ids: Collection[int], contact_ids: Collection[int]) -> None:

@@ -10,7 +10,13 @@ from ingest.domain.deletions import FINGERPRINT_SPAN
 from ingest.pipeline.resolve.batch import Batch, Item, addresses_of
 from ingest.pipeline.resolve.turned_away import drop_items
 from ingest.store.contacts import LockedContact
-from ingest.store.erased_addresses import find_erased, free_addresses, remember_addresses, were_any_erased
+from ingest.store.erased_addresses import (
+    find_erased,
+    free_addresses,
+    lock_detached,
+    remember_addresses,
+    were_any_erased,
+)
 from ingest.store.identities import Address, FoundIdentity
 from ingest.store.unit_of_work import Transaction
 
@@ -47,7 +53,9 @@ def free_detached(tx: Transaction, salts: Sequence[bytes], contacts: Collection[
     detached = [contact for contact in contacts if contact.deletion_job_id is not None]
     if not detached:
         return
-    workspace_ids, ids = {each.workspace_id for each in detached}, [each.id for each in detached]
+    workspace_ids = {each.workspace_id for each in detached}
+    # Their locks went with the round that found them, and the deletion may have been cancelled since.
+    ids = lock_detached(tx, workspace_ids, [each.id for each in detached])
     if salts:
         remember_addresses(tx, workspace_ids, ids, salt=salts[0], span=FINGERPRINT_SPAN)
     free_addresses(tx, workspace_ids, ids)
