@@ -6,12 +6,12 @@ The time includes the asking: up to one interval, and the API call that found it
 
 import http.client
 import json
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from benchmarks.aside import Aside
 from benchmarks.bodies import digits_of, telegram_body, telegram_headers, whatsapp_body, whatsapp_headers
 from benchmarks.sites import TELEGRAM, WHATSAPP, Site
 from benchmarks.systems import PORT
@@ -49,39 +49,24 @@ class Client:
 
 
 @dataclass
-class Probe:
+class Probe(Aside):
     """A thread that repeats an attempt until stopped. `seconds` are the times found; the first warms up and is left out."""
 
     attempt: Callable[[int], float]
     pause_seconds: float
     seconds: list[float] = field(default_factory=list)
-    failure: Exception | None = None
 
     def __post_init__(self) -> None:
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
 
-    def __enter__(self) -> "Probe":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-        if self.failure is not None and exception[0] is None:
-            raise self.failure
-
-    def _run(self) -> None:
+    def work(self) -> None:
         number = 0
-        try:
-            while not self._stopped.is_set():
-                seconds = self.attempt(number)
-                if number:
-                    self.seconds.append(seconds)
-                number += 1
-                self._stopped.wait(self.pause_seconds)
-        except Exception as failure:  # Raised again where the probe is waited for.
-            self.failure = failure
+        while not self.is_over.is_set():
+            seconds = self.attempt(number)
+            if number:
+                self.seconds.append(seconds)
+            number += 1
+            self.is_over.wait(self.pause_seconds)
 
 
 def message_probe(site: Site) -> Probe:

@@ -23,7 +23,7 @@ ROWS_BESIDE, CONTACTS_BESIDE = 250, 25
 def purge(runtime: Runtime, uow: UnitOfWork, rows: Sequence[ClaimedJob]) -> None:
     """Purge the next part of each deletion. Safe to run twice."""
     terms = PurgeTerms(
-        salt=next(iter(runtime.salts), b""),
+        salt=runtime.salts[0],
         rows=round(TRAFFIC.between(BATCH_ROWS, ROWS_BESIDE)),
         contacts=round(TRAFFIC.between(BATCH_CONTACTS, CONTACTS_BESIDE)),
     )

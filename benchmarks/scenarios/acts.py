@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import statistics
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from benchmarks import seeding
+from benchmarks.aside import Aside
 from benchmarks.bench import Bench, Found, Load, Row, describe
 from benchmarks.load import percentile
 from benchmarks.sites import WORKSPACE, Site
@@ -66,7 +66,7 @@ class Round:
         return rows / sum(ends - begins for begins, ends in self.beside)
 
 
-class Deletion:
+class Deletion(Aside):
     """Accepts a deletion and watches it to its end, in a thread beside the load.
 
     Beside a load it runs in every other window; in those between the worker with `pid` is stopped.
@@ -74,17 +74,10 @@ class Deletion:
 
     def __init__(self, site: Site, contact_ids: Sequence[int], pid: int | None = None) -> None:
         self._site, self._contact_ids, self._pid = site, contact_ids, pid
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
         self.round = Round(0.0)
 
-    def __enter__(self) -> "Deletion":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self) -> None:
         if self._pid is not None:
             time.sleep(WARM_UP_SECONDS)
         each = self.round
@@ -101,25 +94,28 @@ class Deletion:
         begins_at = self.round.begun_at
         for _ in range(WINDOW_PAIRS):
             self._watch(connection, job_id, begins_at + WINDOW_SECONDS)
+            if self.round.ended_at:
+                return
             self.round.beside.append((begins_at, time.time()))
             os.kill(pid, signal.SIGSTOP)
-            begins_at = time.time()
-            self._watch(connection, job_id, begins_at + WINDOW_SECONDS)
-            self.round.without.append((begins_at, time.time()))
-            os.kill(pid, signal.SIGCONT)
+            try:
+                begins_at = time.time()
+                self._watch(connection, job_id, begins_at + WINDOW_SECONDS)
+                self.round.without.append((begins_at, time.time()))
+            finally:
+                os.kill(pid, signal.SIGCONT)
             begins_at = time.time()
 
     def _watch(self, connection: psycopg.Connection[dict[str, Any]], job_id: int, until: float) -> None:
-        """Note how far it is, until a moment; without a process to be stopped until its end at most."""
+        """Note how far it is, until a moment or its end."""
         each = self.round
-        while time.time() < until and (self._pid is not None or not each.ended_at):
+        while time.time() < until and not each.ended_at:
             each.job = connection.execute(PROGRESS, (WORKSPACE, job_id)).fetchone() or {}
             each.removed.append((time.time(), sum((each.job.get("row_counts") or {}).values())))
             if each.removed[-1][1] and not each.first_batch_at:
                 each.first_batch_at = time.time()
             if str(each.job.get("state", "")).startswith("completed"):
                 each.ended_at = time.time()
-                return
             time.sleep(0.02)
 
 

@@ -9,7 +9,6 @@ commit that stored it, which the database itself notes.
 import asyncio
 import os
 import statistics
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
+from benchmarks.aside import Aside
 from benchmarks.bench import Bench, Found, Load, Row, describe
 from benchmarks.bodies import PHONE_NUMBER_ID, SECRET, whatsapp_body
 from benchmarks.load import percentile
@@ -87,23 +87,16 @@ class Flood:
         asyncio.run(_put(conninfo, self._rows))
 
 
-class Floods:
+class Floods(Aside):
     """Lets windows alone and beside a flood take turns, in a thread beside the load."""
 
     def __init__(self, site: Site, floods: Sequence[Flood]) -> None:
         self._site, self._floods = site, floods
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
         self.pairs: dict[str, list[tuple[Window, Window]]] = defaultdict(list)
         self.drained: dict[str, list[float]] = defaultdict(list)
 
-    def __enter__(self) -> "Floods":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self) -> None:
         time.sleep(WARM_UP_SECONDS)
         for flood in self._floods:
             before = newest_message(self._site.system, self._site.conninfo)

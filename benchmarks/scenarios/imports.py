@@ -3,7 +3,6 @@
 import http.client
 import json
 import statistics
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import psycopg
 
+from benchmarks.aside import Aside
 from benchmarks.bench import Bench, Found, Measured, Row, describe
 from benchmarks.bench import Load as Inbound
 from benchmarks.contacts_import import COLUMNS, make_file, shared_rows
@@ -55,59 +55,37 @@ class Window:
     waits: Counter[str] = field(default_factory=Counter)
 
 
-class Watch:
+class Watch(Aside):
     """Looks every few milliseconds at what the inbound path waits for, and at the transfer worker's memory."""
 
     def __init__(self, site: Site, pids: list[int]) -> None:
         self._site, self._pids = site, pids
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
         self.waits: Counter[str] = Counter()
         self.peak_bytes = 0
 
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self) -> None:
         with psycopg.connect(self._site.conninfo, autocommit=True) as connection:
-            while not self._over.wait(0.05):
+            while not self.is_over.wait(0.05):
                 self.waits.update(row[0] for row in connection.execute(WAITS))
                 self.peak_bytes = max(self.peak_bytes, resident_bytes(self._pids))
 
 
-class Import:
+class Import(Aside):
     """Sends a file to the API a moment after the load has begun, in a thread, and follows it to its end."""
 
     def __init__(self, site: Site, content: bytes) -> None:
         self._site, self._content = site, content
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
         self.begun_at = self.ended_at = self.answer_seconds = 0.0
         self.state, self.created = "refused", 0
-        self.failure: Exception | None = None
 
-    def __enter__(self) -> "Import":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._thread.join()
-        if self.failure is not None:
-            raise self.failure
-
-    def _run(self) -> None:
-        try:
-            time.sleep(LEAD_SECONDS)
-            self.begun_at = time.time()
-            transfer_id = self._send()
-            self.answer_seconds = time.time() - self.begun_at
-            self._follow(transfer_id)
-        except Exception as failure:  # Raised again where the import is waited for.
-            self.failure = failure
+    def work(self) -> None:
+        time.sleep(LEAD_SECONDS)
+        self.begun_at = time.time()
+        transfer_id = self._send()
+        self.answer_seconds = time.time() - self.begun_at
+        self._follow(transfer_id)
 
     def _send(self) -> int:
         connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=120)

@@ -1,9 +1,9 @@
 """Resident memory of the processes under a load that lasts."""
 
 import statistics
-import threading
 import time
 
+from benchmarks.aside import Aside
 from benchmarks.bench import Bench, Found, Row, describe
 from benchmarks.processes import resident_bytes
 from benchmarks.systems import ours
@@ -15,26 +15,17 @@ FLAT_MB = 10.0
 MB = 1_000_000
 
 
-class Watch:
+class Watch(Aside):
     """Samples the memory of processes in a thread: [seconds, {name: MB of one process and its children}]."""
 
     def __init__(self, pids: dict[str, list[int]], every_seconds: float) -> None:
         self._pids, self._every = pids, every_seconds
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        super().__init__()
         self.samples: list[tuple[float, dict[str, float]]] = []
 
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _run(self) -> None:
+    def work(self) -> None:
         started = time.monotonic()
-        while not self._stopped.wait(self._every):
+        while not self.is_over.wait(self._every):
             now = {name: max(resident_bytes([pid]) for pid in pids) / MB for name, pids in self._pids.items()}
             self.samples.append(
                 (round(time.monotonic() - started, 1), {name: round(mb, 1) for name, mb in now.items()})

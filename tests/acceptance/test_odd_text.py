@@ -16,11 +16,9 @@ import pytest
 
 from ingest.channels.registry import CODES
 from ingest.domain.messages import MAX_TEXT
-from ingest.pipeline import administer
-from ingest.store.sealing import Sealer
-from ingest.supervise import ProcessLine
-from tests.signed_requests import CHANNELS, bare, in_form, in_inner_json, in_json, secrets_of
-from tests.system import System, running_system, until
+from tests.compact_system import CompactSystem
+from tests.signed_requests import CHANNELS, bare, in_form, in_inner_json, in_json
+from tests.system import running_system, until
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -50,23 +48,12 @@ NOT_SIGNED = {
 }
 
 
-class Everybody(System):
-    """A system with a channel of every code, and its steps in one process."""
-
-    def _lines(self) -> list[ProcessLine]:
-        commands = {"web": "ingest web", "workers": "ingest worker resolve detect react upkeep", "beat": "ingest beat"}
-        return [ProcessLine(name, tuple(command.split())) for name, command in commands.items()]
+class Everybody(CompactSystem):
+    """A system with a channel of every code."""
 
     def connect(self) -> None:
         """Add the channels."""
-        sealer = Sealer([self.secret_key])
-        with self.engine.begin() as tx:
-            self.urls = {
-                code: self.url + administer.add_channel(
-                    tx, self.workspace_id, code, f"odd {code}", CHANNELS[code].settings, secrets_of(code), sealer
-                ).url_path
-                for code in CODES
-            }  # fmt: skip
+        self.urls = {code: self.url + path for code, path in self.add_channels(CODES).items()}
 
     def call(self, url: str, body: bytes, headers: dict[str, str]) -> tuple[int, str]:
         """Return the answer's status and body."""

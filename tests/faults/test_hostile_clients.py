@@ -18,13 +18,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ingest.pipeline import administer
 from ingest.simulators.meta import signed
-from ingest.store.sealing import Sealer
-from ingest.supervise import ProcessLine
 from tests import builders
-from tests.signed_requests import CHANNELS, secrets_of
-from tests.system import WHATSAPP, System, children_of, running_system, until
+from tests.compact_system import CompactSystem
+from tests.signed_requests import CHANNELS
+from tests.system import WHATSAPP, children_of, running_system, until
 
 pytestmark = [pytest.mark.faults, pytest.mark.processes, pytest.mark.timeout(120)]
 
@@ -37,23 +35,12 @@ MOST_SECONDS = 3.0
 HANGS_UP_WITHIN = 14.0
 
 
-class Besieged(System):
-    """A system whose steps run in one process, with a mail channel too: its bodies may be the largest."""
-
-    def _lines(self) -> list[ProcessLine]:
-        commands = {"web": "ingest web", "workers": "ingest worker resolve detect react upkeep", "beat": "ingest beat"}
-        return [ProcessLine(name, tuple(command.split())) for name, command in commands.items()]
+class Besieged(CompactSystem):
+    """A system with mail channels too: their bodies may be the largest."""
 
     def connect(self) -> None:
         """Add the mail channels."""
-        sealer = Sealer([self.secret_key])
-        with self.engine.begin() as tx:
-            self.paths = {
-                code: administer.add_channel(
-                    tx, self.workspace_id, code, code, CHANNELS[code].settings, secrets_of(code), sealer
-                ).url_path
-                for code in ("email_mailgun", "email_postmark", "email_ses")
-            }
+        self.paths = self.add_channels(("email_mailgun", "email_postmark", "email_ses"))
         self.paths["whatsapp_cloud"] = urlsplit(self.whatsapp.url).path
         self.paths["api"] = "/api/v2/contact/list"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.aside import Aside
 from benchmarks.bodies import (
     PHONE_NUMBER_ID,
     SECRET,
@@ -164,3 +165,19 @@ def test_imported_files_share_each_phone_and_email_once_over_all_files() -> None
         == len({x for line in lines for x in line[2:4] if x in {y for each in known for y in each}})
     )
     assert (True, True) not in met
+
+
+class Failing(Aside):
+    def work(self) -> None:
+        self.is_over.wait(10)
+        raise TimeoutError("the flood was not stored")
+
+
+def test_what_fails_beside_a_load_fails_the_scenario_once_the_block_has_ended() -> None:
+    with pytest.raises(TimeoutError, match="not stored"), Failing():
+        pass
+
+
+def test_what_fails_beside_a_load_does_not_hide_why_the_block_failed() -> None:
+    with pytest.raises(ZeroDivisionError), Failing():
+        _ = 1 / 0
