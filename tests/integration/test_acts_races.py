@@ -29,6 +29,7 @@ from ingest.pipeline.unmerge import unmerge_contact
 from ingest.runtime import make_engine
 from ingest.store.contacts import lock_contacts
 from ingest.store.intake import encode_requests
+from ingest.store.purges import purge_messages
 from ingest.store.unit_of_work import UnitOfWork, unit_of_work
 from ingest.store.views.queues import orphans
 from tests import builders
@@ -161,6 +162,36 @@ def test_B53_an_address_asked_for_while_its_deletion_is_being_cancelled_stays_wi
     somebody.join()
     assert arena.scalar("select address from identity where contact_id = :id", id=contact_id) == PEOPLE[0]
     assert arena.scalar("select count(*) from erased_address") == 0
+
+
+def test_B48_a_message_that_changes_while_its_part_is_purged_goes_with_the_next_part(arena: Arena) -> None:
+    contact_id = arena.contact_ids[0]
+    arena.deliver(Resolver(SEALER), PEOPLE[0], "m-1")
+    arena.deliver(Resolver(SEALER), PEOPLE[0], "m-2")
+    with arena.uow() as uow:
+        job_id = accept_deletion(uow, DeletionRequest(arena.workspace_id, [contact_id])).deletion_job_id
+    count = "select count(*) from message where contact_id = :id"
+    before = arena.scalar(count, id=contact_id)
+    found: list[tuple[dict[str, int], bool]] = []
+
+    def purge() -> None:
+        with arena.uow() as uow:
+            ids, remember = [contact_id], timedelta(days=1)
+            found.append(purge_messages(uow.tx, arena.workspace_id, ids, rows=10, now=uow.now, remember=remember))
+
+    somebody = threading.Thread(target=purge)
+    with arena.uow() as uow:
+        change = "update message set text = 'changed' where contact_id = :id and text = 'm-1'"
+        assert uow.tx.execute(text(change), {"id": contact_id}).rowcount == 1
+        somebody.start()
+        waits = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+        until(lambda: bool(arena.scalar(waits)) or not somebody.is_alive(), 10)
+    somebody.join()
+    assert found == [({"message": before - 1, "message_effect": 0}, False)]
+    assert arena.scalar(count, id=contact_id) == 1
+    arena.do(lambda uow: purge_deletion(uow, PurgeDeletion(arena.workspace_id, job_id)))
+    assert arena.scalar(count, id=contact_id) == 0
+    assert arena.scalar("select count(*) from deletion_failure") == 0
 
 
 def test_B24_block_while_merging_never_merges_a_blocked_contact(arena: Arena) -> None:

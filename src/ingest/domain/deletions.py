@@ -11,7 +11,7 @@ import msgspec
 BATCH_CONTACTS = 200
 # Rows that one transaction removes at most, of each table: what bounds its time, its locks and its memory, and how long an
 # inbound message waits for the disk.
-BATCH_ROWS = 2_000
+BATCH_ROWS = 4_000
 FINGERPRINT_SPAN = timedelta(days=14)
 MAX_ATTEMPTS = 3
 

@@ -33,18 +33,19 @@ ABSORBED = text("""
     select id from inside order by id
 """)
 
-# One row, because ten thousand would take longer to fetch than to lock.
+# One row, because ten thousand would take longer to fetch than to lock. Without an order of its own the aggregate keeps
+# that of the locks.
 LOCK = text("""
     with locked as materialized (
-        select id, merged_into, blocked_at is not null as is_blocked, deletion_job_id
+        select id, merged_into, blocked_at is not null as is_blocked, deletion_job_id,
+               merged_into is null and deletion_job_id is null as is_live
         from contact where workspace_id = :workspace_id and id = any(cast(:ids as bigint[]))
         order by id for no key update
     )
-    select coalesce(array_agg(id order by id) filter (where is_live and id = any(cast(:wanted as bigint[]))), '{}') as live_ids,
+    select coalesce(array_agg(id) filter (where is_live), '{}') as live_ids,
            count(*) filter (where is_live and is_blocked) as blocked_count,
-           min(merged_into) filter (where id = any(cast(:wanted as bigint[]))) as merged_into,
-           min(deletion_job_id) filter (where id = any(cast(:wanted as bigint[]))) as deletion_job_id
-    from locked, lateral (select merged_into is null and deletion_job_id is null as is_live) as state
+           min(merged_into) as merged_into, min(deletion_job_id) as deletion_job_id
+    from locked where id <> all(cast(:unwanted as bigint[]))
 """)
 
 ADD_JOB = text("""
@@ -57,9 +58,8 @@ ADD_JOB = text("""
 
 ADD_BATCHES = text("""
     insert into deletion_batch (workspace_id, deletion_job_id, position, contact_ids)
-    select :workspace_id, :job_id, (place - 1) / :size, array_agg(id order by id)
-    from unnest(cast(:ids as bigint[])) with ordinality as contact (id, place)
-    group by 3
+    select :workspace_id, :job_id, position, (cast(:ids as bigint[]))[position * :size + 1 : (position + 1) * :size]
+    from generate_series(0, (cardinality(cast(:ids as bigint[])) - 1) / :size) as position
 """)
 
 DETACH = text("""
@@ -184,8 +184,9 @@ class Locked:
 
 def lock_for_deletion(tx: Connection, workspace_id: int, wanted: Sequence[int], absorbed: Sequence[int] = ()) -> Locked:
     """Lock the wanted contacts and those absorbed by them, in the order of their ids."""
+    unwanted = {*absorbed}.difference(wanted)
     every = sorted({*wanted, *absorbed})
-    given = {"workspace_id": workspace_id, "ids": every, "wanted": list(wanted)}
+    given = {"workspace_id": workspace_id, "ids": every, "unwanted": sorted(unwanted)}
     return Locked(*tx.execute(LOCK, given).one())
 
 

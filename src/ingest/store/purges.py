@@ -32,10 +32,11 @@ STILL_THERE = text("""
     select id from contact where workspace_id = :workspace_id and id = any(:ids) and deletion_job_id = :id order by id
 """)
 
-# What a message carries along goes first; its id's hash stays for a while, so that a redelivery brings nothing back.
+# What a message carries along goes first; its id's hash stays for a while, so that a redelivery brings nothing back. A
+# message that was changed meanwhile is not where it was, and goes with the next part.
 PURGE_MESSAGES = text("""
     with doomed as materialized (
-        select id, channel_id, external_hash from message
+        select ctid as place, id, channel_id, external_hash from message
         where workspace_id = :workspace_id and contact_id = any(:ids) limit :rows
     ), remembered as (
         insert into message_fingerprint (workspace_id, channel_id, external_hash, expires_at)
@@ -46,9 +47,10 @@ PURGE_MESSAGES = text("""
         where message_effect.workspace_id = :workspace_id and message_effect.message_id = doomed.id
         returning 1
     ), messages as (
-        delete from message using doomed where message.workspace_id = :workspace_id and message.id = doomed.id returning 1
+        delete from message using doomed where message.ctid = doomed.place returning 1
     )
-    select (select count(*) from messages) as message, (select count(*) from effects) as message_effect
+    select (select count(*) from messages) as message, (select count(*) from effects) as message_effect,
+           (select count(*) from doomed) as doomed
 """)
 
 PURGE = {
@@ -171,7 +173,8 @@ def purge_messages(
     """
     given = {"workspace_id": workspace_id, "ids": list(ids), "rows": rows, "expires_at": now + remember}
     counts = dict(tx.execute(PURGE_MESSAGES, given).mappings().one())
-    return counts, counts["message"] < rows
+    doomed = counts.pop("doomed")
+    return counts, doomed < rows and counts["message"] == doomed
 
 
 def purge_children(tx: Connection, workspace_id: int, ids: Sequence[int], *, rows: int) -> tuple[dict[str, int], bool]:
