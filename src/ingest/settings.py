@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -181,11 +182,20 @@ def read_settings(**given: Any) -> Settings:
         raise BadSetting("; ".join(told)) from None
 
 
-def ensure_secret_key(settings: Settings) -> None:
-    """Make the embedded system's secret key where none is kept or given. Safe to repeat, and to run twice at once."""
+def ensure_secret_key(settings: Settings, is_in_use: Callable[[], bool]) -> None:
+    """Make the embedded system's secret key where none is kept or given. Safe to repeat, and to run twice at once.
+
+    `is_in_use` is asked then: raises BadSetting where a key that is gone has sealed something.
+    """
     kept = places(settings.data_dir).secret_key
     if _split(settings.secret_key) or not settings.embeds_database or kept.exists():
         return
+    if is_in_use():
+        raise BadSetting(
+            f"{kept} is gone, and what it sealed cannot be opened with another key: put it back from a backup, or into "
+            f"INGEST_SECRET_KEY. If it is lost for good, make another with `ingest secret-key > {kept}`, then set every "
+            "channel's secrets again; blocks kept of deleted contacts are forgotten"
+        )
     kept.parent.mkdir(parents=True, exist_ok=True)
     fresh = kept.with_name(f"{kept.name}.{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -171,6 +171,15 @@ def test_up_shows_live_traffic_and_a_message_of_ones_own_and_goes_on_after_a_res
     finally:
         again.kill()
 
+    (data / "secret.key").unlink()
+    without_key = Up(data, up.port)
+    try:
+        assert without_key.process.wait(START_SECONDS) == 1
+        assert "secret.key is gone" in without_key.output
+        assert not (data / "secret.key").exists()
+    finally:
+        without_key.kill()
+
 
 def test_port_in_use_is_told_before_anything_starts(data: Path) -> None:
     with socket.socket() as taken:

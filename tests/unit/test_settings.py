@@ -121,7 +121,7 @@ def test_several_keys_come_newest_first() -> None:
 
 def test_own_database_needs_a_key_of_its_own(tmp_path: Path) -> None:
     settings = read_settings(database_url=OWN_DATABASE, data_dir=tmp_path)
-    ensure_secret_key(settings)
+    ensure_secret_key(settings, is_in_use=lambda: False)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(BadSetting, match="INGEST_SECRET_KEY is not set"):
         _ = settings.secret_keys
@@ -131,12 +131,19 @@ def test_embedded_system_makes_its_key_once_and_keeps_it(tmp_path: Path) -> None
     settings = read_settings(data_dir=tmp_path / "data")
     with pytest.raises(BadSetting, match="no secret key"):
         _ = settings.secret_keys
-    ensure_secret_key(settings)
+    ensure_secret_key(settings, is_in_use=lambda: False)
     made = settings.secret_keys
-    ensure_secret_key(settings)
+    ensure_secret_key(settings, is_in_use=lambda: True)
     assert settings.secret_keys == made
     assert (tmp_path / "data" / "secret.key").stat().st_mode & 0o777 == 0o600
     Fernet(made[0])
+
+
+def test_a_key_that_is_gone_is_not_replaced_where_it_has_sealed_something(tmp_path: Path) -> None:
+    settings = read_settings(data_dir=tmp_path / "data")
+    with pytest.raises(BadSetting, match=r"secret\.key is gone.*put it back from a backup"):
+        ensure_secret_key(settings, is_in_use=lambda: True)
+    assert not (tmp_path / "data" / "secret.key").exists()
 
 
 @pytest.mark.parametrize(

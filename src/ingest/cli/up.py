@@ -22,6 +22,7 @@ from ingest.cli.ports import require_free_port
 from ingest.embedded.places import places
 from ingest.embedded.servers import EmbeddedServers
 from ingest.errors import IngestError
+from ingest.pipeline.administer import holds_secrets
 from ingest.runtime import Runtime
 from ingest.settings import Settings, ensure_secret_key, read_settings
 from ingest.store.migrate import migrate
@@ -56,15 +57,14 @@ def up(demo: bool, demo_rate: float, data_dir: Path | None, port: int | None, on
             user=settings.embedded_user,
         )
         click.echo(_starting(settings))
-        with servers, _told_to_others(settings):
-            ensure_secret_key(settings)
-            with opened(settings) as runtime:
-                _run(runtime, lines, demo_rate if demo else None, asked)
+        with servers, _told_to_others(settings), opened(settings) as runtime:
+            _run(runtime, lines, demo_rate if demo else None, asked)
 
 
 def _run(runtime: Runtime, lines: list[ProcessLine], demo_rate: float | None, asked: Event) -> None:
     settings = runtime.settings
     migrate(runtime.engine)
+    ensure_secret_key(settings, lambda: _is_in_use(runtime))
     supervisor = Supervisor(_environment(settings))
     try:
         supervisor.start(lines)
@@ -87,6 +87,11 @@ def _run(runtime: Runtime, lines: list[ProcessLine], demo_rate: float | None, as
         click.echo(f"Stopped; data in {settings.data_dir}")
     finally:
         supervisor.kill()
+
+
+def _is_in_use(runtime: Runtime) -> bool:
+    with runtime.begin() as tx:
+        return holds_secrets(tx)
 
 
 @contextmanager

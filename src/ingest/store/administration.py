@@ -32,6 +32,10 @@ SECRETS = {
     "channel": text("select workspace_id, id, secrets from channel where secrets is not null order by id for update"),
     "app": text("select workspace_id, id, secrets from app where secrets is not null order by id for update"),
 }
+HOLDS_SECRETS = text("""
+    select exists (select from channel where secrets is not null) or exists (select from app where secrets is not null)
+        or exists (select from block_list)
+""")
 SET_SECRETS = {
     "channel": text("update channel set secrets = :secrets where id = :id"),
     "app": text("update app set secrets = :secrets where id = :id"),
@@ -71,6 +75,11 @@ def find_channel(tx: Connection, channel_id: int) -> Row[Any] | None:
 def list_channels(tx: Connection, workspace_id: int | None) -> Sequence[Row[Any]]:
     """Return channels by id, of one workspace or of all."""
     return tx.execute(LIST_CHANNELS, {"workspace_id": workspace_id}).all()
+
+
+def holds_secrets(tx: Connection) -> bool:
+    """Return whether anything was made with a secret key: the secrets of a channel or an app, or a kept block."""
+    return bool(tx.scalar(HOLDS_SECRETS))
 
 
 def lock_secrets(tx: Connection, kind: str) -> Sequence[Row[Any]]:
