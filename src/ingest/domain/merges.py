@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from ingest.domain.contact_keys import email_key, match_key, phone_key
+from ingest.domain.profiles import dated
 
 UNDO_SPAN = timedelta(minutes=10)
 # What has a value on each side, of which one is kept. The assignee and the date added are the kept contact's anyway.
@@ -35,8 +36,8 @@ Obstacle = Literal["same_contact", "not_found", "blocked", "merged_into", "delet
 class Snapshot:
     """A contact as it was: what a merge record keeps of each side, and what the rules work on.
 
-    `row` has the contact's columns by name, times as ISO text. `tag_ids` and `identity_ids` are ascending. A key is
-    {"key", "match_key", "is_primary", "is_verified", "origin_contact_id"}.
+    `row` has the contact's columns by name, times as ISO text with their offset. `tag_ids` and `identity_ids` are ascending.
+    A key is {"key", "match_key", "is_primary", "is_verified", "origin_contact_id"}.
     """
 
     row: Values
@@ -54,6 +55,12 @@ class Snapshot:
         if name.startswith("fields."):
             return self.row["fields"].get(name.removeprefix("fields."))
         return self.row[name] or None
+
+    def provenance(self, name: str) -> Values | None:
+        """Return where a field's value came from, with its time, as it is true of the value on another contact too."""
+        told = self.row["provenance"].get(name)
+        newest_at = self.row["profile_at"]
+        return told and dated(told, datetime.fromisoformat(newest_at) if newest_at else None)
 
     def field_names(self) -> tuple[str, ...]:
         """Return the names of all its fields, custom ones included."""
@@ -140,7 +147,7 @@ def plan_merge(
         before, other = kept.value(name), absorbed.value(name)
         after = chosen.get(name, other if before is None else before)
         if after != before:
-            theirs = absorbed.row["provenance"].get(name) if after == other else None
+            theirs = absorbed.provenance(name) if after == other else None
             origin = theirs or {"source": source, "at": at.timestamp()}
             changes[name] = FieldChange(
                 before, kept.row["provenance"].get(name), after, {**origin, "merge_id": merge_id}

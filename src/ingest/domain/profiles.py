@@ -19,6 +19,8 @@ DERIVED = "derived"
 MAX_NAME = 255
 FIELDS = ("first_name", "last_name", "display_name", "language", "avatar_url", "phone", "email", "country_code")
 FILLED_ONCE = frozenset({"phone", "email", "country_code"})
+# The provenance of what the newest facts told: as new as they are.
+TOLD_LAST: Mapping[str, Any] = {"source": CHANNEL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +96,17 @@ def _key(key: str, is_verified: bool) -> Key:
     return Key(key, match_key(key), is_verified)
 
 
-def first_provenance(facts: Facts, at: datetime) -> dict[str, Any]:
+def first_provenance(facts: Facts) -> dict[str, Any]:
     """Return the provenance of a contact made from these facts."""
-    return {name: _told(facts, at) for name in facts.fields}
-
-
-def _told(facts: Facts, at: datetime) -> dict[str, Any]:
-    return {"source": CHANNEL, "at": at.timestamp(), "facts": facts.hash}
+    return dict.fromkeys(facts.fields, TOLD_LAST)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A contact's profile fields with their provenance, and the newest facts seen (by their hash) with their time."""
+    """A contact's profile fields with their provenance, and the newest facts seen (by their hash) with their time.
+
+    What the newest facts told carries no time of its own in the provenance: each message that repeats them makes it newer.
+    """
 
     fields: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -119,34 +120,28 @@ def merge_facts(profile: Profile, facts: Facts, at: datetime) -> Profile:
     Each field goes by its own time, so that the order in which facts arrive does not matter. Phone, email and country are
     filled only when empty: they are keys, or follow from one.
     """
+    newest = (at, facts.hash)
+    is_newest = profile.newest_at is None or (profile.newest_at, profile.newest_hash or 0) <= newest
+    told = TOLD_LAST if is_newest else {"source": CHANNEL, "at": at.timestamp()}
     fields, provenance = dict(profile.fields), dict(profile.provenance)
+    if is_newest and facts.hash != profile.newest_hash:
+        provenance = {name: dated(told_before, profile.newest_at) for name, told_before in provenance.items()}
     for name, value in facts.fields.items():
         if not fields.get(name) or (name not in FILLED_ONCE and _is_newer(profile, name, value, at)):
-            fields[name], provenance[name] = value, _told(facts, at)
-    newest = (at, facts.hash)
-    if profile.newest_at is not None and (profile.newest_at, profile.newest_hash or 0) > newest:
-        return Profile(fields, provenance, profile.newest_at, profile.newest_hash)
-    return Profile(fields, _dated(profile, provenance, facts.hash), *newest)
+            fields[name], provenance[name] = value, told
+    return Profile(fields, provenance, *(newest if is_newest else (profile.newest_at, profile.newest_hash)))
+
+
+def dated(told: Mapping[str, Any], newest_at: datetime | None) -> Mapping[str, Any]:
+    """Return a field's provenance with its time written down, when the contact's newest facts will not be that any more."""
+    if told.get("source") != CHANNEL or "at" in told or newest_at is None:
+        return told
+    return {**told, "at": newest_at.timestamp()}
 
 
 def _is_newer(profile: Profile, name: str, value: str, at: datetime) -> bool:
     told = profile.provenance.get(name, {})
     if told.get("source") != CHANNEL:
         return False
-    return (at.timestamp(), value) > (_told_at(profile, told), profile.fields[name])
-
-
-def _told_at(profile: Profile, told: Mapping[str, Any]) -> float:
-    """Return when a channel last said a field's value: the newest facts are repeated without being written again."""
-    at = float(told.get("at") or 0)
-    if profile.newest_at is not None and told.get("facts") == profile.newest_hash:
-        return max(at, profile.newest_at.timestamp())
-    return at
-
-
-def _dated(profile: Profile, provenance: dict[str, Any], newest_hash: int) -> dict[str, Any]:
-    """Return the provenance with the time written down of what the formerly newest facts had said."""
-    for name, told in provenance.items():
-        if told.get("facts") == profile.newest_hash != newest_hash and told.get("source") == CHANNEL:
-            provenance[name] = {**told, "at": _told_at(profile, told)}
-    return provenance
+    told_at = dated(told, profile.newest_at).get("at") or 0
+    return (at.timestamp(), value) > (float(told_at), profile.fields[name])

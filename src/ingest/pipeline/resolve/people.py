@@ -205,7 +205,7 @@ def _new_identity(
         item.sender.external_id,
         at,
         facts,
-        first_provenance(facts, at),
+        first_provenance(facts),
         claimed,
         activity,
     )
