@@ -76,7 +76,7 @@ def commands() -> list[tuple[str, ...]]:
         "workspace": ("create", "list"),
         "token": ("create", "list", "revoke"),
         "channel": ("add", "list", "set"),
-        "app": ("add",),
+        "app": ("add", "list", "set"),
         "dead-letters": ("list", "show", "replay", "discard"),
     }
     rests = {name: [(), *((each,) for each in groups.get(name, ()))] for name in COMMANDS}
@@ -254,7 +254,28 @@ def test_secret_is_rotated_by_setting_it_again(on_database: Run) -> None:
     )
     channel_id = str(on_database(*channel).json["channel_id"])
     assert on_database("channel", "set", channel_id, "--set", "channel_secret=new").status == 0
-    assert on_database("channel", "set", "999", "--set", "channel_secret=new").status == 1
+    assert on_database("channel", "set", channel_id, "--set", "colour=red").status == 1
+    missing = on_database("channel", "set", "999", "--set", "channel_secret=new")
+    assert (missing.status, missing.err) == (
+        1,
+        "ingest: there is no channel 999: `ingest channel list` shows those there are\n",
+    )
+
+
+def test_apps_are_listed_and_changed(on_database: Run) -> None:
+    workspace_id = str(on_database("workspace", "create", "Shop", "--json").json["workspace_id"])
+    secrets = ("--set", "app_secret=s3cret-canary", "--set", "verify_token=other")
+    add = ("app", "add", "messenger", "--workspace", workspace_id, "--name", "Pages", *secrets, "--json")
+    app_id = on_database(*add).json["app_id"]
+    listed = on_database("app", "list", "--workspace", workspace_id, "--json")
+    assert [(each["id"], each["code"], each["webhook_url"]) for each in listed.json] == [
+        (app_id, "messenger", f"https://messages.example.com/webhooks/app/{app_id}")
+    ]
+    assert "app_secret" in listed.json[0]["secrets"]
+    assert "s3cret-canary" not in listed.out
+    assert on_database("app", "set", str(app_id), "--set", "app_secret=new").status == 0
+    assert "messenger has no setting 'colour'" in on_database("app", "set", str(app_id), "--set", "colour=red").err
+    assert "there is no app 999: `ingest app list`" in on_database("app", "set", "999", "--set", "app_secret=new").err
 
 
 def test_parse_prints_an_event_a_line_without_a_database(ingest: Run, tmp_path: Path) -> None:

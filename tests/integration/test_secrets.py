@@ -5,7 +5,7 @@ from cryptography.fernet import Fernet
 from sqlalchemy import Connection
 
 from ingest.errors import BadSetting
-from ingest.pipeline.administer import add_app, reseal_secrets, set_channel
+from ingest.pipeline.administer import add_app, reseal_secrets, set_app, set_channel
 from ingest.store.channels import find_app_endpoint, find_channel_endpoint
 from ingest.store.sealing import Sealer, channel_owner
 from tests.pipeline_world import Pipeline
@@ -64,6 +64,15 @@ def test_a_new_secret_is_accepted_beside_its_former_value_until_the_next_change(
     assert secret_of(pipeline, channel_id, OLD) == ("second", "telegram-secret")
     set_channel(pipeline.tx, channel_id, {}, {"secret_token": ("second",)}, pipeline.sealer)
     assert secret_of(pipeline, channel_id, OLD) == ("second", "second")
+
+
+def test_a_new_secret_of_an_app_is_accepted_beside_its_former_value(pipeline: Pipeline) -> None:
+    secrets = {"app_secret": ("first",), "verify_token": ("v",)}
+    added = add_app(pipeline.tx, pipeline.workspace_id, "whatsapp_cloud", "App", {}, secrets, pipeline.sealer)
+    set_app(pipeline.tx, added.id, {}, {"app_secret": ("second",)}, pipeline.sealer)
+    app = find_app_endpoint(pipeline.tx, pipeline.sealer, added.id)
+    assert app is not None
+    assert app.secrets == {"app_secret": ("second", "first"), "verify_token": ("v",)}
 
 
 def test_after_resealing_the_former_key_is_needed_no_more(pipeline: Pipeline) -> None:

@@ -7,10 +7,18 @@ from ingest.cli.given import read_pairs, set_option, sort_settings
 from ingest.cli.groups import ExampleCommand, ExampleGroup
 from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record, print_rows
-from ingest.errors import BadSetting
-from ingest.pipeline.administer import add_app, add_channel, list_channels, set_channel
+from ingest.pipeline.administer import (
+    add_app,
+    add_channel,
+    find_adapter,
+    list_apps,
+    list_channels,
+    set_app,
+    set_channel,
+)
 
 COLUMNS = ("id", "workspace_id", "code", "name", "account", "state", "webhook_url")
+APP_COLUMNS = ("id", "workspace_id", "code", "name", "webhook_url")
 
 code_argument = click.argument("code", type=click.Choice(CODES), metavar="CODE")
 workspace_option = click.option("--workspace", "workspace_id", type=int, required=True, help="The workspace's id.")
@@ -79,17 +87,14 @@ def set_command(channel_id: int, pairs: tuple[str, ...]) -> None:
     without losing a message.
     """
     with opened() as runtime, runtime.begin() as tx:
-        code = next((each.code for each in list_channels(tx, None, runtime.sealer) if each.id == channel_id), None)
-        if code is None:
-            raise BadSetting(f"there is no channel {channel_id}: `ingest channel list` shows those there are")
-        settings, secrets = sort_settings(get_adapter(code), read_pairs(pairs))
+        settings, secrets = sort_settings(find_adapter(tx, "channel", channel_id), read_pairs(pairs))
         set_channel(tx, channel_id, settings, secrets, runtime.sealer)
     click.echo(f"channel {channel_id} changed", err=True)
 
 
-@click.group(cls=ExampleGroup, example="ingest app add --help")
+@click.group(cls=ExampleGroup, example="ingest app list\ningest app add --help")
 def app() -> None:
-    """Add provider applications whose one webhook serves many channels."""
+    """Add, list and change provider applications whose one webhook serves many channels."""
 
 
 @app.command(
@@ -108,3 +113,36 @@ def add_app_command(*, code: str, workspace_id: int, name: str, pairs: tuple[str
     with opened() as runtime, runtime.begin() as tx:
         added = add_app(tx, workspace_id, code, name, settings, secrets, runtime.sealer)
     print_record({"app_id": added.id, "webhook_url": runtime.settings.public_url + added.url_path}, as_json)
+
+
+@app.command("list", cls=ExampleCommand, example="ingest app list --workspace 1 --json")
+@click.option("--workspace", "workspace_id", type=int, help="Only this workspace's apps.")
+@as_json_option
+def list_apps_command(workspace_id: int | None, as_json: bool) -> None:
+    """List apps with their webhook URLs. Secrets are named, never shown."""
+    with opened() as runtime, runtime.begin() as tx:
+        found = list_apps(tx, workspace_id, runtime.sealer)
+    rows = [
+        {
+            "id": each.id,
+            "workspace_id": each.workspace_id,
+            "code": each.code,
+            "name": each.name,
+            "webhook_url": runtime.settings.public_url + each.url_path,
+            "settings": each.settings,
+            "secrets": each.secrets,
+        }
+        for each in found
+    ]
+    print_rows(rows, APP_COLUMNS, as_json)
+
+
+@app.command("set", cls=ExampleCommand, example="ingest app set 2 --set app_secret=the-new-one")
+@click.argument("app_id", type=int)
+@set_option
+def set_app_command(app_id: int, pairs: tuple[str, ...]) -> None:
+    """Change some of an app's settings; the others stay. A new secret is accepted beside its former value, as a channel's."""
+    with opened() as runtime, runtime.begin() as tx:
+        settings, secrets = sort_settings(find_adapter(tx, "app", app_id), read_pairs(pairs))
+        set_app(tx, app_id, settings, secrets, runtime.sealer)
+    click.echo(f"app {app_id} changed", err=True)

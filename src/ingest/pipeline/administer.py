@@ -4,6 +4,7 @@ import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import jwt
 import msgspec
@@ -37,6 +38,19 @@ class ChannelListed:
     name: str
     account: str
     state: str
+    settings: dict[str, str]
+    secrets: tuple[str, ...]
+    url_path: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppListed:
+    """An app as a list shows it; `secrets` names those that are set, never their values."""
+
+    id: int
+    workspace_id: int
+    code: str
+    name: str
     settings: dict[str, str]
     secrets: tuple[str, ...]
     url_path: str
@@ -97,6 +111,11 @@ def add_channel(  # noqa: PLR0917 - what a channel is made of
     return ChannelAdded(channel_id, f"/webhooks/{channel_id}")
 
 
+def find_adapter(tx: Transaction, kind: Literal["channel", "app"], row_id: int) -> Adapter:
+    """Return the adapter of a channel or an app. Raises BadSetting where there is none with that id."""
+    return get_adapter(_found(tx, kind, row_id).code)
+
+
 def set_channel(
     tx: Transaction,
     channel_id: int,
@@ -108,23 +127,41 @@ def set_channel(
 
     Raises BadSetting for an unknown channel or setting.
     """
-    row = rows.find_channel(tx, channel_id)
-    if row is None:
-        raise BadSetting(f"no channel {channel_id}")
-    adapter = get_adapter(row.code)
+    row = _found(tx, "channel", channel_id)
     owner = channel_owner(row.workspace_id, channel_id)
-    known = sealer.open(owner, row.secrets)
+    merged, rotated = _changed(row, settings, secrets, sealer.open(owner, row.secrets))
+    account = account_of(get_adapter(row.code), merged)
+    sealed = sealer.seal(owner, rotated)
+    rows.set_channel(tx, {"id": channel_id, "account": account, "settings": _json(merged), "secrets": sealed})
+
+
+def set_app(
+    tx: Transaction, app_id: int, settings: Mapping[str, str], secrets: Mapping[str, tuple[str, ...]], sealer: Sealer
+) -> None:
+    """Change an app's settings, as those of a channel. Raises BadSetting for an unknown app or setting."""
+    row = _found(tx, "app", app_id)
+    owner = app_owner(row.workspace_id, app_id)
+    merged, rotated = _changed(row, settings, secrets, sealer.open(owner, row.secrets))
+    rows.set_app(tx, {"id": app_id, "settings": _json(merged), "secrets": sealer.seal(owner, rotated)})
+
+
+def _found(tx: Transaction, kind: Literal["channel", "app"], row_id: int) -> rows.Record:
+    row = rows.find_channel(tx, row_id) if kind == "channel" else rows.find_app(tx, row_id)
+    if row is None:
+        raise BadSetting(f"there is no {kind} {row_id}: `ingest {kind} list` shows those there are")
+    return row
+
+
+def _changed(
+    row: rows.Record,
+    settings: Mapping[str, str],
+    secrets: Mapping[str, tuple[str, ...]],
+    known: Mapping[str, tuple[str, ...]],
+) -> tuple[dict[str, str], dict[str, tuple[str, ...]]]:
+    """Return the settings and secrets with the new ones; a new secret stands before its former value."""
     rotated = {name: (*values, *known.get(name, ())[:1])[:2] for name, values in secrets.items()}
-    merged = check_settings(adapter, {**row.settings, **settings}, {**known, **rotated}, complete=False)
-    rows.set_channel(
-        tx,
-        {
-            "id": channel_id,
-            "account": account_of(adapter, merged),
-            "settings": _json(merged),
-            "secrets": sealer.seal(owner, {**known, **rotated}),
-        },
-    )
+    every = {**known, **rotated}
+    return check_settings(get_adapter(row.code), {**row.settings, **settings}, every, complete=False), every
 
 
 def add_app(  # noqa: PLR0917 - what an app is made of
@@ -192,6 +229,22 @@ def list_channels(tx: Transaction, workspace_id: int | None, sealer: Sealer) -> 
             f"/webhooks/{row.id}",
         )
         for row in rows.list_channels(tx, workspace_id)
+    ]
+
+
+def list_apps(tx: Transaction, workspace_id: int | None, sealer: Sealer) -> list[AppListed]:
+    """Return the apps of one workspace or of all, by id."""
+    return [
+        AppListed(
+            row.id,
+            row.workspace_id,
+            row.code,
+            row.name,
+            row.settings,
+            tuple(sorted(sealer.open(app_owner(row.workspace_id, row.id), row.secrets))),
+            f"/webhooks/app/{row.id}",
+        )
+        for row in rows.list_apps(tx, workspace_id)
     ]
 
 

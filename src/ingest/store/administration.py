@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, text
 
+Record = Row[Any]
+"""A row as it was read."""
+
 RESERVE = text("select nextval(pg_get_serial_sequence(:table, 'id'))")
 ADD_TOKEN = text("""
     insert into api_token (id, workspace_id, name, role, digest) values (:id, :workspace_id, :name, :role, :digest)
@@ -21,6 +24,13 @@ GET_CHANNEL = text("select workspace_id, code, settings, secrets from channel wh
 ADD_APP = text("""
     insert into app (id, workspace_id, code, name, settings, secrets)
     values (:id, :workspace_id, :code, :name, cast(:settings as jsonb), :secrets)
+""")
+SET_APP = text("update app set settings = cast(:settings as jsonb), secrets = :secrets where id = :id")
+GET_APP = text("select workspace_id, code, settings, secrets from app where id = :id for update")
+LIST_APPS = text("""
+    select id, workspace_id, code, name, settings, secrets from app
+    where cast(:workspace_id as bigint) is null or workspace_id = :workspace_id
+    order by id
 """)
 LIST_CHANNELS = text("""
     select id, workspace_id, code, name, account, state, settings, secrets from channel
@@ -67,12 +77,27 @@ def add_app(tx: Connection, row: Mapping[str, Any]) -> None:
     tx.execute(ADD_APP, row)
 
 
-def find_channel(tx: Connection, channel_id: int) -> Row[Any] | None:
+def set_app(tx: Connection, row: Mapping[str, Any]) -> None:
+    """Change an app's settings and secrets."""
+    tx.execute(SET_APP, row)
+
+
+def find_app(tx: Connection, app_id: int) -> Record | None:
+    """Return an app's workspace, code, settings and sealed secrets, locked, or None."""
+    return tx.execute(GET_APP, {"id": app_id}).one_or_none()
+
+
+def list_apps(tx: Connection, workspace_id: int | None) -> Sequence[Record]:
+    """Return apps by id, of one workspace or of all."""
+    return tx.execute(LIST_APPS, {"workspace_id": workspace_id}).all()
+
+
+def find_channel(tx: Connection, channel_id: int) -> Record | None:
     """Return a channel's workspace, code, settings and sealed secrets, locked, or None."""
     return tx.execute(GET_CHANNEL, {"id": channel_id}).one_or_none()
 
 
-def list_channels(tx: Connection, workspace_id: int | None) -> Sequence[Row[Any]]:
+def list_channels(tx: Connection, workspace_id: int | None) -> Sequence[Record]:
     """Return channels by id, of one workspace or of all."""
     return tx.execute(LIST_CHANNELS, {"workspace_id": workspace_id}).all()
 
@@ -82,7 +107,7 @@ def holds_secrets(tx: Connection) -> bool:
     return bool(tx.scalar(HOLDS_SECRETS))
 
 
-def lock_secrets(tx: Connection, kind: str) -> Sequence[Row[Any]]:
+def lock_secrets(tx: Connection, kind: str) -> Sequence[Record]:
     """Return (workspace_id, id, secrets) of every channel or app that has secrets, locked, by id."""
     return tx.execute(SECRETS[kind]).all()
 
