@@ -120,6 +120,19 @@ def test_wrong_usage_is_status_2_on_standard_error(ingest: Run) -> None:
     assert "no-such-queue" in done.err
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(("queue",), "queues"), (("dead-letter", "list"), "dead-letters"), (("channel", "lst"), "list")],
+)
+def test_a_misspelt_command_is_told_with_the_one_that_was_meant(
+    ingest: Run, words: tuple[str, ...], meant: str
+) -> None:
+    done = ingest(*words)
+    assert done.status == 2
+    assert f"Did you mean '{meant}'?" in done.err
+    assert "Did you mean" not in ingest("bicycle").err
+
+
 def test_bad_setting_is_status_1_and_named(ingest: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", "mysql://x/y")
     done = ingest("queues")

@@ -1,6 +1,7 @@
 """How the commands hang together: loaded when used, failing with one line on standard error."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -27,6 +28,17 @@ class ExampleCommand(Exampled):
 
 class ExampleGroup(Exampled, click.Group):
     """A group of commands with an example of them: `cls=ExampleGroup, example="ingest ..."`."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first argument names. Raises UsageError, with the one that was meant."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as unknown:
+            if not (meant := get_close_matches(args[0], self.list_commands(ctx), 1)):
+                raise
+            raise click.UsageError(f"{unknown.message} Did you mean '{meant[0]}'?", ctx) from None
 
 
 class LazyGroup(ExampleGroup):
