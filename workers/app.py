@@ -19,6 +19,7 @@ from ingest.runtime import Runtime
 from ingest.settings import Settings
 from workers import chores
 from workers.handling import drain
+from workers.requests import Bell
 from workers.watchdog import Progress
 
 log = structlog.get_logger()
@@ -90,7 +91,7 @@ def _register_drain(app: Celery, process: WorkerProcess, queue: str) -> None:
             log.warning("queue.waited", queue=queue, error=type(away).__name__)
             time.sleep(AWAY_SECONDS)
 
-    app.task(name=task_name(queue), ignore_result=True)(run)
+    app.task(name=task_name(queue), ignore_result=True, base=Bell)(run)
 
 
 def mark(progress: Progress) -> None:

@@ -19,6 +19,7 @@ from ingest.runtime import Runtime
 from ingest.settings import Settings
 from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.upkeep import try_chore_lock
+from workers.requests import Bell
 
 log = structlog.get_logger()
 
@@ -93,8 +94,8 @@ def register(app: Celery, process: HasRuntime) -> None:
         if pace.is_due(name, schedule if isinstance(schedule, float | int) else MINUTE_SECONDS):
             do_chore(process.runtime, name)
 
-    app.task(name="ingest.ring", ignore_result=True)(ring)
-    app.task(name="ingest.chore", ignore_result=True)(chore)
+    app.task(name="ingest.ring", ignore_result=True, base=Bell)(ring)
+    app.task(name="ingest.chore", ignore_result=True, base=Bell)(chore)
 
 
 def ring_due(runtime: Runtime) -> list[str]:

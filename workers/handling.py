@@ -94,7 +94,10 @@ def handle_claim(runtime: Runtime, queue: str, claim: Claim) -> None:
     """Handle a claim's jobs, those of one name together. Never raises for what a job does."""
     suspects = [job for job in claim.jobs if job.attempts > 1 and job.last_error is None]
     for job in suspects:
-        _handle_suspect(runtime, queue, claim, job)
+        try:
+            _handle_suspect(runtime, queue, claim, job)
+        except LeaseLost:
+            log.warning("lease.lost", jobs=1)
     names: dict[str, list[ClaimedJob]] = {}
     set_apart = {job.id for job in suspects}
     for job in claim.jobs:

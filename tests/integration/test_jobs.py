@@ -437,6 +437,24 @@ def test_D6_while_a_whole_table_is_held_no_batch_is_taken_apart(
     assert (len(impatient.texts()), impatient.dead()) == (20, [])
 
 
+def test_N2_a_worker_that_slept_past_its_lease_over_a_batch_under_suspicion_changes_nothing(house: House) -> None:
+    """It finds out while it takes the batch apart, and not while it handles it."""
+    house.accept(*(wrote(number) for number in range(5)))
+    die_with(house)
+    with house.runtime.begin() as tx:
+        slept = claim_jobs(tx, RESOLVE, 500, 0.1)
+    time.sleep(0.2)
+    with house.runtime.begin() as tx:
+        holder = claim_jobs(tx, RESOLVE, 500, 20)
+    assert slept.jobs
+    handling.handle_claim(house.runtime, RESOLVE, slept)
+    assert house.scalar("select count(*) from job where is_solo") == 0
+    handling.handle_claim(house.runtime, RESOLVE, holder)
+    house.work_off()
+    assert len(house.texts()) == 5
+    house.check()
+
+
 def die_with(house: House, lease_seconds: float = 0.05) -> None:
     """Claim like a worker that is killed before it has done anything."""
     with house.runtime.begin() as tx:

@@ -428,8 +428,10 @@ class PipelineMachine(RuleBasedStateMachine):
             assert not person.is_blocked, "P3: a run goes on"
             assert count == 1, "two runs of one workflow"
         # A run for somebody whom no channel reaches ends as an error before it asks.
-        asked = [run for run in runs if run[2] != "error"]
-        assert questions == len(asked), f"asked {questions} times in {len(asked)} runs"
+        asked = [contact_id for contact_id, _, reason in runs if reason != "error"]
+        # Of a contact that is being deleted the messages go before the runs.
+        going = [contact_id for contact_id in asked if self.ledger.people[contact_id].deletion is not None]
+        assert len(asked) - len(going) <= questions <= len(asked), f"asked {questions} times in {len(asked)} runs"
         self.house.happened += Counter(f"run {reason or state}" for _, state, reason in runs)
 
 
