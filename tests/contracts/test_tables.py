@@ -32,3 +32,9 @@ def test_what_refers_to_a_contact_or_a_message_restricts_its_removal_or_goes_wit
 
 def test_every_constraint_is_validated(tx: Connection) -> None:
     assert list(tx.scalars(text("select conname from pg_constraint where not convalidated"))) == []
+
+
+def test_the_primary_key_of_contacts_has_room_for_second_entries(tx: Connection) -> None:
+    """Metadata has no word for the parameters of a key's index. Without them accepting a deletion takes a fifth longer."""
+    options = tx.scalar(text("select reloptions from pg_class where oid = 'pk_contact'::regclass"))
+    assert sorted(options or ()) == ["deduplicate_items=off", "fillfactor=70"]

@@ -20,7 +20,7 @@ What becomes of messages when something breaks. Each row below is one run: the w
 PostgreSQL and broker, under a load of webhook calls; then something is killed, stopped, cut off or filled up, and at the
 end a checker says what became of every message. The load generator keeps its own record of every answer it got; the
 checker compares that with the database. `make faults` does all of this again, in less than an hour and a half, and writes
-this page. Absolute times belong to the machine named at the end; rows of this page were run two to four at a time on it.
+this page. Absolute times belong to the machine named at the end.
 """
 LEGEND = """
 How to read the tables:

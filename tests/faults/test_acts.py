@@ -49,7 +49,10 @@ MODELLED = Row(
     "M6", "merge, unmerge, delete, block and inbound at once on 50 contacts", "the state agrees with a model"
 )
 DELETED = Row(
-    "X2", "the same contacts deleted twice, merged and written to at once", "joins or refuses; nothing else goes"
+    "X2",
+    "the same contacts deleted twice, merged and written to at once",
+    "joins or refuses; nothing else goes",
+    "twice at once",
 )
 
 TOGGLES, MESSAGES = 50, 10_000

@@ -190,6 +190,7 @@ contact = Table(
     # reads their expressions anew for each row in which none of those changes.
     Column("search_text", Text),
     Column("name_key", Text(collation="C")),
+    # Its index has a fill factor of 70 and folds no entries, for the second entry of each contact that is detached.
     PrimaryKeyConstraint("workspace_id", "id"),
     CheckConstraint("status in ('open', 'closed', 'snoozed')", name="status"),
     # Contacts that are being deleted are in no list, so the indexes of the lists leave them out: detaching stays cheap.
