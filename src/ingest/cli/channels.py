@@ -1,5 +1,8 @@
 """`ingest channel` and `ingest app`: connect providers."""
 
+from dataclasses import asdict
+from typing import Any
+
 import click
 
 from ingest.channels.registry import CODES, get_adapter
@@ -8,6 +11,8 @@ from ingest.cli.groups import ExampleCommand, ExampleGroup
 from ingest.cli.opened import opened
 from ingest.cli.output import as_json_option, print_record, print_rows
 from ingest.pipeline.administer import (
+    AppListed,
+    ChannelListed,
     add_app,
     add_channel,
     find_adapter,
@@ -60,20 +65,7 @@ def list_command(workspace_id: int | None, as_json: bool) -> None:
     """List channels with their webhook URLs. Secrets are named, never shown."""
     with opened() as runtime, runtime.begin() as tx:
         found = list_channels(tx, workspace_id, runtime.sealer)
-    rows = [
-        {
-            "id": each.id,
-            "workspace_id": each.workspace_id,
-            "code": each.code,
-            "name": each.name,
-            "account": each.account,
-            "state": each.state,
-            "webhook_url": runtime.settings.public_url + each.url_path,
-            "settings": each.settings,
-            "secrets": each.secrets,
-        }
-        for each in found
-    ]
+    rows = [_row(each, runtime.settings.public_url) for each in found]
     print_rows(rows, COLUMNS, as_json)
 
 
@@ -122,18 +114,7 @@ def list_apps_command(workspace_id: int | None, as_json: bool) -> None:
     """List apps with their webhook URLs. Secrets are named, never shown."""
     with opened() as runtime, runtime.begin() as tx:
         found = list_apps(tx, workspace_id, runtime.sealer)
-    rows = [
-        {
-            "id": each.id,
-            "workspace_id": each.workspace_id,
-            "code": each.code,
-            "name": each.name,
-            "webhook_url": runtime.settings.public_url + each.url_path,
-            "settings": each.settings,
-            "secrets": each.secrets,
-        }
-        for each in found
-    ]
+    rows = [_row(each, runtime.settings.public_url) for each in found]
     print_rows(rows, APP_COLUMNS, as_json)
 
 
@@ -146,3 +127,8 @@ def set_app_command(app_id: int, pairs: tuple[str, ...]) -> None:
         settings, secrets = sort_settings(find_adapter(tx, "app", app_id), read_pairs(pairs))
         set_app(tx, app_id, settings, secrets, runtime.sealer)
     click.echo(f"app {app_id} changed", err=True)
+
+
+def _row(listed: AppListed | ChannelListed, public_url: str) -> dict[str, Any]:
+    row = asdict(listed)
+    return {"webhook_url": public_url + row.pop("url_path"), **row}

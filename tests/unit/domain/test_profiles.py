@@ -5,7 +5,7 @@
 from datetime import UTC, datetime, timedelta
 
 from ingest.domain.events import Sender
-from ingest.domain.merges import Snapshot, plan_merge
+from ingest.domain.merges import PROFILE_FIELDS, Snapshot, plan_merge
 from ingest.domain.profiles import Profile, first_provenance, merge_facts, read_facts
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -45,17 +45,7 @@ def test_late_facts_fill_what_is_empty_with_their_own_time() -> None:
 
 def test_B23_a_value_that_a_merge_takes_over_keeps_the_time_it_was_told_at() -> None:
     def contact(number: int, last_name: str | None, provenance: object, told_at: datetime) -> Snapshot:
-        names = (
-            "first_name",
-            "display_name",
-            "phone",
-            "email",
-            "country_code",
-            "language",
-            "avatar_url",
-            "lifecycle_id",
-        )
-        rest = dict.fromkeys((*names, "conversation_id", "snoozed_until")) | {"status": "closed", "fields": {}}
+        rest = dict.fromkeys((*PROFILE_FIELDS, "conversation_id", "snoozed_until")) | {"status": "closed", "fields": {}}
         at = told_at.isoformat()
         return Snapshot({**rest, "id": number, "last_name": last_name, "provenance": provenance, "profile_at": at})
 
