@@ -18,8 +18,8 @@ from ingest.logs import configure_logs
 from ingest.runtime import Runtime
 from ingest.settings import Settings
 from workers import chores
+from workers.bells import Bell
 from workers.handling import drain
-from workers.requests import Bell
 from workers.watchdog import Progress
 
 log = structlog.get_logger()

@@ -19,7 +19,7 @@ from ingest.runtime import Runtime
 from ingest.settings import Settings
 from ingest.store.unit_of_work import UnitOfWork
 from ingest.store.upkeep import try_chore_lock
-from workers.requests import Bell
+from workers.bells import Bell
 
 log = structlog.get_logger()
 

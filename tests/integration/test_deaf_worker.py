@@ -15,7 +15,7 @@ from ingest.embedded.servers import EmbeddedServers
 from ingest.jobs.celery import make_celery
 from ingest.jobs.queues import task_name
 from tests.faults.fault_proxy import FaultProxy
-from workers.requests import Bell, BellRequest
+from workers.bells import Bell, BellRequest
 
 
 @pytest.fixture
