@@ -22,9 +22,9 @@ from ingest.cli.ports import require_free_port
 from ingest.embedded.places import places
 from ingest.embedded.servers import EmbeddedServers
 from ingest.errors import IngestError
-from ingest.pipeline.administer import holds_secrets
 from ingest.runtime import Runtime
 from ingest.settings import Settings, ensure_secret_key, read_settings
+from ingest.store.administration import holds_secrets
 from ingest.store.migrate import migrate
 from ingest.supervise import POLL_SECONDS, ProcessLine, Supervisor, find_procfile, read_procfile, stop_signals
 

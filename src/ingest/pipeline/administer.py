@@ -194,11 +194,6 @@ def add_app(  # noqa: PLR0917 - what an app is made of
     return ChannelAdded(app_id, f"/webhooks/app/{app_id}")
 
 
-def holds_secrets(tx: Transaction) -> bool:
-    """Return whether anything here was made with a secret key, and is lost without it."""
-    return rows.holds_secrets(tx)
-
-
 def reseal_secrets(tx: Transaction, sealer: Sealer) -> int:
     """Seal the secrets of all channels and apps with the newest key; return how many were not yet. Safe to repeat.
 
